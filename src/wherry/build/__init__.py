@@ -1,0 +1,1 @@
+"""The Dockerfile as a pipeline of pure stages: words, parse, instructions, expansion, stages, plan."""

@@ -1,0 +1,1 @@
+"""Engine API client over unix sockets and TCP; also the public Python SDK."""

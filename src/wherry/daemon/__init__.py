@@ -1,0 +1,1 @@
+"""Composition root of wherryd: configuration, wiring of all services, start and stop."""

@@ -1,0 +1,1 @@
+"""What the nouns do: containers, execs, images, networks, volumes, builder, events, system. The only place where siblings meet."""

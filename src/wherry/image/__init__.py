@@ -1,0 +1,1 @@
+"""Images as data: references, content store, tags, views, archives, layers and snapshots."""

@@ -1,0 +1,1 @@
+"""Layers: apply a tar, write a diff, whiteouts, the EROFS index."""

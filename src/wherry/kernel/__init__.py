@@ -1,0 +1,1 @@
+"""Thin wrappers of system calls, in the kernel's own names, with no policy."""

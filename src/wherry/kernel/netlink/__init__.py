@@ -1,0 +1,1 @@
+"""Netlink messages of the start path: codec, socket, links, addresses, routes."""

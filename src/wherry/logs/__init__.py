@@ -1,0 +1,1 @@
+"""Container logs: line codec, json-file writer with rotation, reader."""

@@ -1,0 +1,1 @@
+"""Frozen records and the error kinds that every layer above agrees on."""

@@ -1,0 +1,1 @@
+"""Addresses, endpoints, port maps and firewall of container networks."""

@@ -1,0 +1,1 @@
+"""One step of a container's set-up per file: `describe` and `apply`."""

@@ -1,0 +1,1 @@
+"""Named volumes behind one driver interface."""
