@@ -1,0 +1,211 @@
+"""The kernel's flags and numbers, by the names of its headers: `CLONE.NEWNS` is CLONE_NEWNS.
+
+Only values; which of them to use is decided by the layers above. System call numbers that libc has no
+symbol for are here too: those from 424 on are the same on every architecture.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum, IntFlag
+
+
+class CLONE(IntFlag):
+    """clone(2), unshare(2), setns(2)."""
+
+    NEWTIME = 0x00000080
+    PIDFD = 0x00001000
+    PARENT = 0x00008000
+    NEWNS = 0x00020000
+    NEWCGROUP = 0x02000000
+    NEWUTS = 0x04000000
+    NEWIPC = 0x08000000
+    NEWUSER = 0x10000000
+    NEWPID = 0x20000000
+    NEWNET = 0x40000000
+    INTO_CGROUP = 0x200000000
+
+
+class MS(IntFlag):
+    """mount(2)."""
+
+    RDONLY = 1
+    NOSUID = 2
+    NODEV = 4
+    NOEXEC = 8
+    SYNCHRONOUS = 16
+    REMOUNT = 32
+    MANDLOCK = 64
+    DIRSYNC = 128
+    NOSYMFOLLOW = 256
+    NOATIME = 1024
+    NODIRATIME = 2048
+    BIND = 4096
+    MOVE = 8192
+    REC = 16384
+    SILENT = 32768
+    UNBINDABLE = 1 << 17
+    PRIVATE = 1 << 18
+    SLAVE = 1 << 19
+    SHARED = 1 << 20
+    RELATIME = 1 << 21
+    STRICTATIME = 1 << 24
+    LAZYTIME = 1 << 25
+
+
+class MNT(IntFlag):
+    """umount2(2)."""
+
+    FORCE = 1
+    DETACH = 2
+    EXPIRE = 4
+    NOFOLLOW = 8  # UMOUNT_NOFOLLOW
+
+
+class MOUNT_ATTR(IntFlag):
+    """mount_setattr(2), fsmount(2)."""
+
+    RDONLY = 0x1
+    NOSUID = 0x2
+    NODEV = 0x4
+    NOEXEC = 0x8
+    NOATIME = 0x10
+    STRICTATIME = 0x20
+    ATIME = 0x70  # MOUNT_ATTR__ATIME, the mask of the atime mode; the mode relatime is 0
+    NODIRATIME = 0x80
+    IDMAP = 0x100000
+    NOSYMFOLLOW = 0x200000
+
+
+class OPEN_TREE(IntFlag):
+    """open_tree(2)."""
+
+    CLONE = 1
+    CLOEXEC = os.O_CLOEXEC
+
+
+class MOVE_MOUNT(IntFlag):
+    """move_mount(2)."""
+
+    F_SYMLINKS = 0x1
+    F_EMPTY_PATH = 0x4
+    T_SYMLINKS = 0x10
+    T_EMPTY_PATH = 0x40
+
+
+class FSOPEN(IntFlag):
+    """fsopen(2)."""
+
+    CLOEXEC = 1
+
+
+class FSMOUNT(IntFlag):
+    """fsmount(2)."""
+
+    CLOEXEC = 1
+
+
+class FSCONFIG(IntEnum):
+    """fsconfig(2) commands."""
+
+    SET_FLAG = 0
+    SET_STRING = 1
+    SET_PATH_EMPTY = 4
+    SET_FD = 5
+    CMD_CREATE = 6
+    CMD_RECONFIGURE = 7
+
+
+class AT(IntFlag):
+    """The *at family."""
+
+    SYMLINK_NOFOLLOW = 0x100
+    EMPTY_PATH = 0x1000
+    RECURSIVE = 0x8000
+
+
+AT_FDCWD = -100
+
+
+class RESOLVE(IntFlag):
+    """openat2(2)."""
+
+    NO_XDEV = 0x01
+    NO_MAGICLINKS = 0x02
+    NO_SYMLINKS = 0x04
+    BENEATH = 0x08
+    IN_ROOT = 0x10
+
+
+class PR(IntEnum):
+    """prctl(2)."""
+
+    SET_PDEATHSIG = 1
+    SET_DUMPABLE = 4
+    SET_KEEPCAPS = 8
+    SET_NAME = 15
+    CAPBSET_READ = 23
+    CAPBSET_DROP = 24
+    SET_SECUREBITS = 28
+    SET_CHILD_SUBREAPER = 36
+    SET_NO_NEW_PRIVS = 38
+    CAP_AMBIENT = 47
+
+
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_SETPERM = 5
+KEYCTL_DESCRIBE = 6
+
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_TSYNC = 1
+SECCOMP_FILTER_FLAG_LOG = 2
+SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
+
+IOPRIO_WHO_PROCESS = 1
+
+# Values of statfs.f_type that tell a file system by descriptor.
+PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
+DEVPTS_SUPER_MAGIC = 0x1CD1
+TMPFS_MAGIC = 0x01021994
+CGROUP_SUPER_MAGIC = 0x27E0EB
+CGROUP2_SUPER_MAGIC = 0x63677270
+OVERLAYFS_SUPER_MAGIC = 0x794C7630
+NSFS_MAGIC = 0x6E736673
+
+TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
+TIOCSPTLCK = 0x40045431
+TIOCGPTN = 0x80045430
+TIOCGPTPEER = 0x5441
+
+# From 424 on the numbers are the same on every architecture.
+NR_pidfd_send_signal = 424
+NR_open_tree = 428
+NR_move_mount = 429
+NR_fsopen = 430
+NR_fsconfig = 431
+NR_fsmount = 432
+NR_pidfd_open = 434
+NR_clone3 = 435
+NR_close_range = 436
+NR_openat2 = 437
+NR_mount_setattr = 442
+
+_MACHINE = os.uname().machine
+_OLD_NUMBERS = {
+    # machine: pivot_root, keyctl, seccomp, bpf, ioprio_set, capset
+    "x86_64": (155, 250, 317, 321, 251, 126),
+    "aarch64": (41, 219, 277, 280, 30, 91),
+    "riscv64": (41, 219, 277, 280, 30, 91),
+    "loongarch64": (41, 219, 277, 280, 30, 91),
+    "s390x": (217, 280, 348, 351, 282, 185),
+    "ppc64le": (203, 271, 358, 361, 273, 184),
+}
+(NR_pivot_root, NR_keyctl, NR_seccomp, NR_bpf, NR_ioprio_set, NR_capset) = _OLD_NUMBERS.get(
+    _MACHINE, _OLD_NUMBERS["aarch64"]
+)
