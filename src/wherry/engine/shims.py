@@ -1,0 +1,798 @@
+"""The engine's side of spawner and shims: starts, finds again, talks to and buries them, on the event loop.
+
+Knows nothing of containers' records, images or networks: it gets values and descriptors, and answers with
+process ids and exit records. One spawner lives beside the engine and is started anew when it dies; shims
+live on without either. The messages are those of `wherry.shim.shim`.
+
+Descriptors given to this module are given up: it or the shim closes them, also when a call fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from wherry.lib.jsonvalue import (
+    JsonObject,
+    get_int,
+    get_object,
+    get_objects,
+    get_str,
+)
+from wherry.model.image import RootMount
+from wherry.model.network import InterfaceValues
+from wherry.runtime.cgroups import open_cgroup
+from wherry.shim.interpreter import SPAWNER_PROGRAM, spawn_interpreter
+from wherry.shim.protocol import (
+    Channel,
+    Message,
+    ProtocolError,
+    close_all,
+    connect_at,
+    open_pair,
+)
+from wherry.shim.record import (
+    FILE_NAMES,
+    SOCKET_NAME,
+    ExitRecord,
+    ShimState,
+    decode_exit,
+    read_exit,
+    read_start_time,
+    read_state,
+)
+from wherry.shim.teardown import bury_cgroup
+
+__all__ = [
+    "Attachment",
+    "ExecHandle",
+    "ExecRequest",
+    "ExitRecord",
+    "LogTarget",
+    "ShimGone",
+    "ShimHandle",
+    "ShimLaunchError",
+    "ShimRequest",
+    "Shims",
+]
+
+logger = logging.getLogger(__name__)
+
+_KILLED_EXIT_CODE = 137
+_SPAWNER_PATIENCE_S = 10.0
+_KILL_PATIENCE_S = 10.0
+
+
+class ShimLaunchError(Exception):
+    """The program of a container or exec did not start: `step` of init on `object` failed with `errno`.
+
+    `step` is "exec" when only the execution of the program itself failed. `errno` is 0 for failures that
+    are none of the kernel's; `detail` is the low level's own words.
+    """
+
+    def __init__(self, step: str, object_name: str, errno: int, detail: str) -> None:
+        super().__init__(detail)
+        self.step = step
+        self.object = object_name
+        self.errno = errno
+        self.detail = detail
+
+
+class ShimGone(Exception):
+    """The shim or the exec that was asked has ended meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A client's stream socket and what it takes part in. `detach_keys` as bytes, empty for none."""
+
+    fd: int
+    early: bytes = b""
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    multiplexed: bool = False
+    detach_keys: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTarget:
+    """A json-file log. `max_size` in bytes, 0 = unbounded; `attributes` go into every record."""
+
+    path: Path
+    max_size: int = 0
+    max_file: int = 1
+    compress: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShimRequest:
+    """All that a shim needs to start a container.
+
+    `oci` is an OCI config.json as plain data. `stdin` is "none" (/dev/null), "open" (stays open whatever
+    clients do) or "once" (closed with the first client's). `waiters` are spare connections of clients in
+    `POST …/wait` whose headers are written: the shim answers them if the engine is gone at the exit.
+    """
+
+    container_id: str
+    generation: int
+    oci: JsonObject
+    root: RootMount | Path
+    cgroup_path: str
+    cgroup_systemd: bool = False
+    tty: bool = False
+    stdin: Literal["none", "open", "once"] = "none"
+    log: LogTarget | None = None
+    interfaces: Sequence[InterfaceValues] = ()
+    attachments: Sequence[Attachment] = ()
+    waiters: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecRequest:
+    """`process` is an OCI process object; its `terminal` decides about the pty."""
+
+    exec_id: str
+    process: JsonObject
+    stdin: bool = False
+    attachments: Sequence[Attachment] = ()
+
+
+class ExecHandle:
+    """A running exec. `exited` gives its exit code; after recording it call `release`.
+
+    The shim keeps the exec's client streams open until `release` (pitfall 14: a client that sees the end
+    of the stream asks for the exit code at once).
+    """
+
+    def __init__(self, exec_id: str, pid: int, exited: asyncio.Future[int], peer: _Peer) -> None:
+        self.exec_id = exec_id
+        self.pid = pid
+        self.exited = exited
+        self._peer = peer
+
+    def release(self) -> None:
+        """The exit is recorded: the shim closes the clients' streams. Idempotent."""
+        self._peer.send({"op": "release_exec", "exec_id": self.exec_id})
+
+
+class ShimHandle:
+    """A live container. `pidfd` is of its init process; both belong to the handle until `release`.
+
+    `exited` gives the exit record; the engine records it, frees names, ports and addresses, and calls
+    `release`. `execs` holds those that run, also after `Shims.adopt`. `on_detach` is called with the exec's
+    id, or None for the container itself, when a client has typed its detach keys.
+    """
+
+    def __init__(
+        self,
+        *,
+        container_id: str,
+        generation: int,
+        folder: Path,
+        peer: _Peer,
+        pid: int,
+        pidfd: int,
+        cgroup_path: str,
+        cgroup_systemd: bool,
+    ) -> None:
+        self.container_id = container_id
+        self.generation = generation
+        self.pid = pid
+        self.pidfd = pidfd
+        self.exited: asyncio.Future[ExitRecord] = asyncio.get_running_loop().create_future()
+        self.execs: dict[str, ExecHandle] = {}
+        self.on_detach: Callable[[str | None], None] | None = None
+        self._folder = folder
+        self._peer = peer
+        self._cgroup_path = cgroup_path
+        self._cgroup_systemd = cgroup_systemd
+        self._burial: asyncio.Task[None] | None = None
+        self._released = False
+        peer.subscribe(self._take_event, self._lose)
+
+    async def attach(self, attachment: Attachment, *, exec_id: str | None = None) -> None:
+        """Hands a client over. Raises ShimGone."""
+        await self._peer.request(
+            {"op": "attach", "exec_id": exec_id, "attachment": _encode_attachment(attachment, 0)},
+            [attachment.fd],
+        )
+
+    async def exec(self, request: ExecRequest) -> ExecHandle:
+        """Returns when the program runs. Raises ShimLaunchError, ShimGone."""
+        exec_id = request.exec_id
+        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        handle = ExecHandle(exec_id, 0, exited, self._peer)
+        self.execs[exec_id] = handle
+        try:
+            reply = await self._peer.request(
+                {
+                    "op": "exec",
+                    "exec_id": exec_id,
+                    "process": request.process,
+                    "stdin": request.stdin,
+                    "attachments": _encode_attachments(request.attachments),
+                },
+                [attachment.fd for attachment in request.attachments],
+            )
+        except BaseException:
+            self.execs.pop(exec_id, None)
+            raise
+        handle.pid = get_int(reply.body, "pid")
+        return handle
+
+    async def resize(self, rows: int, columns: int, *, exec_id: str | None = None) -> None:
+        """Sets the window size. Does nothing without a terminal. Raises ShimGone."""
+        await self._peer.request(
+            {"op": "resize", "exec_id": exec_id, "rows": rows, "columns": columns}
+        )
+
+    async def close_stdin(self, *, exec_id: str | None = None) -> None:
+        """Closes the program's stdin after what clients have sent. Raises ShimGone."""
+        await self._peer.request({"op": "close_stdin", "exec_id": exec_id})
+
+    async def add_waiter(self, fd: int) -> None:
+        """Gives the shim a spare of a `POST …/wait` connection. Raises ShimGone."""
+        await self._peer.request({"op": "add_waiter"}, [fd])
+
+    def send_signal(self, number: int) -> None:
+        """Signals the container's init. Raises ProcessLookupError when it has ended."""
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    async def release(self) -> None:
+        """After the engine has recorded the exit: clients' streams end, everything is torn down.
+
+        Returns when mounts, cgroups and RUN files of this start are gone. Idempotent.
+        """
+        if self._burial is not None:
+            await asyncio.shield(self._burial)
+        if not self._released:
+            self._released = True
+            try:
+                await self._peer.request({"op": "release"})
+            except ShimGone:
+                await asyncio.to_thread(
+                    _bury_container,
+                    self._folder,
+                    self._cgroup_path,
+                    systemd=self._cgroup_systemd,
+                    pidfd=self.pidfd,
+                )
+            self._peer.close()
+            os.close(self.pidfd)
+            self.pidfd = -1
+        await asyncio.to_thread(_remove_folder, self._folder)
+
+    def _take_event(self, message: Message) -> None:
+        body = message.body
+        message.close()
+        event = get_str(body, "event")
+        if event == "exited":
+            if not self.exited.done():
+                self.exited.set_result(decode_exit(get_object(body, "record")))
+        elif event == "exec_exited":
+            handle = self.execs.pop(get_str(body, "exec_id"), None)
+            if handle is not None and not handle.exited.done():
+                handle.exited.set_result(get_int(body, "exit_code"))
+        elif event == "detached" and self.on_detach is not None:
+            exec_id = body.get("exec_id")
+            self.on_detach(exec_id if isinstance(exec_id, str) else None)
+
+    def _lose(self) -> None:
+        if not self._released and not self.exited.done():
+            self._burial = asyncio.get_running_loop().create_task(self._bury())
+
+    async def _bury(self) -> None:
+        record = await asyncio.to_thread(
+            _bury_container,
+            self._folder,
+            self._cgroup_path,
+            systemd=self._cgroup_systemd,
+            pidfd=self.pidfd,
+        )
+        for handle in self.execs.values():
+            if not handle.exited.done():
+                handle.exited.set_result(_KILLED_EXIT_CODE)
+        self.execs.clear()
+        if not self.exited.done():
+            self.exited.set_result(record)
+
+
+class Shims:
+    """Starts and finds shims through one spawner. `run_dir` is the engine's RUN."""
+
+    def __init__(self, *, run_dir: Path, slots: int = 0) -> None:
+        self._run_dir = run_dir
+        self._slots = slots
+        self._spawner: _Spawner | None = None
+        self._spawner_ready = asyncio.Event()
+        self._restart: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def spawner_pid(self) -> int:
+        """The live spawner's process id, 0 while there is none."""
+        return self._spawner.pid if self._spawner is not None else 0
+
+    async def start(self) -> None:
+        """Starts the spawner; returns when it can fork. Raises OSError, TimeoutError."""
+        self._run_dir.joinpath("containers").mkdir(parents=True, exist_ok=True)
+        await self._start_spawner()
+
+    async def close(self) -> None:
+        """Ends the spawner; shims and their containers go on. Idempotent."""
+        self._closing = True
+        if self._restart is not None:
+            self._restart.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._restart
+            self._restart = None
+        spawner, self._spawner = self._spawner, None
+        if spawner is not None:
+            await spawner.close()
+
+    async def launch(self, request: ShimRequest) -> ShimHandle:
+        """Starts a container; returns when its program has been executed.
+
+        Raises ShimLaunchError, after which nothing is left of the attempt. A cancelled launch is undone
+        in the background.
+        """
+        task = asyncio.get_running_loop().create_task(self._launch(request))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_undo_launch)
+            raise
+
+    async def adopt(self, container_id: str, generation: int) -> ShimHandle | ExitRecord | None:
+        """Finds a container that an earlier engine started.
+
+        A live shim gives its handle; an ended one its exit record, also when the shim was killed: then
+        the container's processes are killed and its cgroups removed first. None: it never started, and
+        will not. After recording an exit call `forget`.
+        """
+        folder = self._folder(container_id, generation)
+        try:
+            folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            return await self._adopt(container_id, generation, folder, folder_fd)
+        finally:
+            os.close(folder_fd)
+
+    async def forget(self, container_id: str, generation: int) -> None:
+        """Removes what an ended start left in RUN. Idempotent."""
+        await asyncio.to_thread(_remove_folder, self._folder(container_id, generation))
+
+    def _folder(self, container_id: str, generation: int) -> Path:
+        return self._run_dir / "containers" / container_id / str(generation)
+
+    async def _adopt(
+        self, container_id: str, generation: int, folder: Path, folder_fd: int
+    ) -> ShimHandle | ExitRecord | None:
+        state = read_state(folder_fd)
+        try:
+            connection = connect_at(folder_fd, SOCKET_NAME)
+        except FileNotFoundError:
+            record = read_exit(folder_fd)
+            if record is None:
+                # No shim can bind its socket in a folder that is gone: it will not start either.
+                _remove_folder(folder)
+            return record
+        except ConnectionRefusedError:
+            return await asyncio.to_thread(_bury_adopted, folder, state)
+        peer = _Peer(Channel(connection))
+        try:
+            reply = await peer.request({"op": "hello"})
+        except (ShimGone, ShimLaunchError):
+            peer.close()
+            return await asyncio.to_thread(_bury_adopted, folder, read_state(folder_fd))
+        handle = ShimHandle(
+            container_id=container_id,
+            generation=generation,
+            folder=folder,
+            peer=peer,
+            pid=get_int(reply.body, "pid"),
+            pidfd=reply.fds.pop(0),
+            cgroup_path=get_str(reply.body, "cgroup"),
+            cgroup_systemd=bool(reply.body.get("systemd")),
+        )
+        loop = asyncio.get_running_loop()
+        for entry in get_objects(reply.body, "execs"):
+            exec_id = get_str(entry, "exec_id")
+            exec_handle = ExecHandle(exec_id, get_int(entry, "pid"), loop.create_future(), peer)
+            handle.execs[exec_id] = exec_handle
+        return handle
+
+    async def _launch(self, request: ShimRequest) -> ShimHandle:
+        folder = self._folder(request.container_id, request.generation)
+        fds = [attachment.fd for attachment in request.attachments] + list(request.waiters)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while True:
+                try:
+                    return await self._launch_once(request, folder, fds)
+                except _SpawnerLost:
+                    logger.warning("spawner ended during a start, trying again")
+        except ShimLaunchError:
+            await asyncio.to_thread(_remove_folder, folder)
+            raise
+        finally:
+            close_all(fds)
+
+    async def _launch_once(self, request: ShimRequest, folder: Path, fds: list[int]) -> ShimHandle:
+        await self._wait_for_spawner()
+        ours, theirs = open_pair()
+        peer = _Peer(Channel(ours))
+        spawner = self._spawner
+        if spawner is None:
+            theirs.close()
+            peer.close()
+            raise _SpawnerLost
+        spawner.fork_shim(theirs.detach())
+        try:
+            reply = await peer.request(_encode_launch(request, folder), [os.dup(fd) for fd in fds])
+        except ShimGone as gone:
+            peer.close()
+            if not folder.joinpath(SOCKET_NAME).exists():
+                raise _SpawnerLost from gone
+            await asyncio.to_thread(
+                _bury_container,
+                folder,
+                request.cgroup_path,
+                systemd=request.cgroup_systemd,
+                pidfd=-1,
+            )
+            raise ShimLaunchError("shim", "", 0, "shim ended during the start") from gone
+        except BaseException:
+            peer.close()
+            raise
+        return ShimHandle(
+            container_id=request.container_id,
+            generation=request.generation,
+            folder=folder,
+            peer=peer,
+            pid=get_int(reply.body, "pid"),
+            pidfd=reply.fds.pop(0),
+            cgroup_path=request.cgroup_path,
+            cgroup_systemd=request.cgroup_systemd,
+        )
+
+    async def _wait_for_spawner(self) -> None:
+        if self._spawner is not None:
+            return
+        try:
+            async with asyncio.timeout(_SPAWNER_PATIENCE_S):
+                await self._spawner_ready.wait()
+        except TimeoutError as error:
+            raise ShimLaunchError("spawner", "", 0, "spawner does not start") from error
+
+    async def _start_spawner(self) -> None:
+        spawner = _Spawner(self._lose_spawner)
+        try:
+            async with asyncio.timeout(_SPAWNER_PATIENCE_S):
+                await spawner.ready()
+        except BaseException:
+            await spawner.close()
+            raise
+        self._spawner = spawner
+        self._spawner_ready.set()
+
+    def _lose_spawner(self) -> None:
+        self._spawner = None
+        self._spawner_ready.clear()
+        if self._closing or self._restart is not None:
+            return
+        logger.warning("spawner ended, starting another")
+        self._restart = asyncio.get_running_loop().create_task(self._restart_spawner())
+
+    async def _restart_spawner(self) -> None:
+        delay_s = 0.0
+        while not self._closing:
+            await asyncio.sleep(delay_s)
+            try:
+                await self._start_spawner()
+            except (OSError, ShimGone) as error:
+                logger.error("start spawner: %s", error)
+                delay_s = min(5.0, delay_s * 2 + 0.1)
+                continue
+            break
+        self._restart = None
+
+
+class _SpawnerLost(Exception):
+    """The spawner died before it forked the shim: nothing has happened, the start may be tried again."""
+
+
+class _Spawner:
+    """The spawner process and the connection to it."""
+
+    def __init__(self, on_lost: Callable[[], None]) -> None:
+        ours, theirs = open_pair()
+        try:
+            self.pid = spawn_interpreter(SPAWNER_PROGRAM, theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._pidfd = os.pidfd_open(self.pid)
+        self._on_lost: Callable[[], None] | None = None
+        self._notify = on_lost
+        self._peer = _Peer(Channel(ours))
+        self._peer.subscribe(Message.close, self._lose)
+        self._ended = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    async def ready(self) -> None:
+        """Returns when it has imported everything. Raises ShimGone when it ends before."""
+        await self._peer.request({"op": "hello"})
+        self._on_lost = self._notify
+
+    def fork_shim(self, control_fd: int) -> None:
+        """Asks for a shim that reads its orders from `control_fd`, which is given up."""
+        self._peer.send({"op": "fork"}, [control_fd])
+
+    async def close(self) -> None:
+        """Closes the connection, which ends it, and waits for that."""
+        self._on_lost = None
+        self._peer.close()
+        await self._ended
+
+    def _lose(self) -> None:
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost()
+
+    def _reap(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        self._ended.set_result(None)
+        self._lose()
+
+
+class _Peer:
+    """A channel on the event loop: requests with numbered replies, events, and the end."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._on_event: Callable[[Message], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._last_number = 0
+        self._early_events: list[Message] = []
+        self._lost = False
+        self._loop.add_reader(channel.fileno(), self._read)
+
+    def subscribe(self, on_event: Callable[[Message], None], on_lost: Callable[[], None]) -> None:
+        """Names who takes events and the end, and passes on what has come before."""
+        self._on_event = on_event
+        self._on_lost = on_lost
+        events, self._early_events = self._early_events, []
+        for message in events:
+            on_event(message)
+        if self._lost:
+            on_lost()
+
+    def send(self, body: dict[str, object], fds: list[int] | None = None) -> None:
+        """Sends without waiting for an answer; to a peer that is gone it does nothing."""
+        self._channel.send(body, fds)
+        if self._channel.blocked:
+            self._loop.add_writer(self._channel.fileno(), self._write)
+
+    async def request(self, body: dict[str, object], fds: list[int] | None = None) -> Message:
+        """Sends, and returns the answer. Raises ShimLaunchError (the peer's refusal) and ShimGone."""
+        if self._lost or self._channel.closed:
+            close_all(fds or [])
+            raise ShimGone
+        self._last_number = number = self._last_number + 1
+        future: asyncio.Future[Message] = self._loop.create_future()
+        self._waiting[number] = future
+        self.send({"re": number, **body}, fds)
+        try:
+            return await future
+        finally:
+            self._waiting.pop(number, None)
+
+    def close(self) -> None:
+        """Closes the connection, without a call of `on_lost`. Idempotent."""
+        if self._channel.fileno() < 0:
+            return
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
+        self._channel.close()
+        self._fail_requests()
+
+    def _write(self) -> None:
+        self._channel.flush()
+        if not self._channel.blocked:
+            self._loop.remove_writer(self._channel.fileno())
+
+    def _read(self) -> None:
+        while True:
+            try:
+                message = self._channel.receive()
+            except ProtocolError as error:
+                logger.warning("shim connection: %s", error)
+                self._lose()
+                return
+            if message is None:
+                break
+            self._dispatch(message)
+            if self._lost or self._channel.fileno() < 0:
+                return
+        if self._channel.closed:
+            self._lose()
+
+    def _dispatch(self, message: Message) -> None:
+        body = message.body
+        if "event" in body:
+            if self._on_event is not None:
+                self._on_event(message)
+            else:
+                self._early_events.append(message)
+            return
+        future = self._waiting.get(get_int(body, "re"))
+        if future is None or future.done():
+            message.close()
+            return
+        error = body.get("error")
+        if error is None:
+            future.set_result(message)
+            return
+        message.close()
+        future.set_exception(_decode_error(get_object(body, "error")))
+
+    def _lose(self) -> None:
+        self._lost = True
+        self.close()
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def _fail_requests(self) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ShimGone())
+
+
+def _encode_attachment(attachment: Attachment, fd_index: int) -> dict[str, object]:
+    return {
+        "fd": fd_index,
+        "early": base64.b64encode(attachment.early).decode(),
+        "stdin": attachment.stdin,
+        "stdout": attachment.stdout,
+        "stderr": attachment.stderr,
+        "multiplexed": attachment.multiplexed,
+        "detach_keys": attachment.detach_keys.hex(),
+    }
+
+
+def _encode_attachments(attachments: Sequence[Attachment]) -> list[dict[str, object]]:
+    return [_encode_attachment(attachment, index) for index, attachment in enumerate(attachments)]
+
+
+def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
+    root = request.root
+    log = request.log
+    return {
+        "op": "launch",
+        "container_id": request.container_id,
+        "folder": str(folder),
+        "oci": request.oci,
+        "root": {"path": str(root)} if isinstance(root, Path) else asdict(root),
+        "cgroup": request.cgroup_path,
+        "systemd": request.cgroup_systemd,
+        "tty": request.tty,
+        "stdin": request.stdin,
+        "log": None
+        if log is None
+        else {
+            "path": str(log.path),
+            "max_size": log.max_size,
+            "max_file": log.max_file,
+            "compress": log.compress,
+            "attributes": dict(log.attributes),
+        },
+        "interfaces": [asdict(interface) for interface in request.interfaces],
+        "attachments": _encode_attachments(request.attachments),
+        "waiters": len(request.waiters),
+    }
+
+
+def _decode_error(error: JsonObject) -> Exception:
+    step = get_str(error, "step")
+    if step == "gone":
+        return ShimGone(get_str(error, "detail"))
+    return ShimLaunchError(
+        step, get_str(error, "object"), get_int(error, "errno"), get_str(error, "detail")
+    )
+
+
+def _undo_launch(task: asyncio.Task[ShimHandle]) -> None:
+    if task.cancelled() or task.exception() is not None:
+        return
+    handle = task.result()
+    with contextlib.suppress(ProcessLookupError):
+        handle.send_signal(signal.SIGKILL)
+
+    async def bury() -> None:
+        await handle.exited
+        await handle.release()
+
+    undoing = asyncio.get_running_loop().create_task(bury())
+    _UNDOING.add(undoing)
+    undoing.add_done_callback(_UNDOING.discard)
+
+
+# The loop holds tasks weakly; an undone launch has no other owner.
+_UNDOING: set[asyncio.Task[None]] = set()
+
+
+def _bury_container(folder: Path, cgroup_path: str, *, systemd: bool, pidfd: int) -> ExitRecord:
+    """Kills and frees what a dead shim leaves. Blocking."""
+    record = _read_exit_at(folder)
+    try:
+        bury_cgroup(open_cgroup(cgroup_path, systemd=systemd), pidfd=pidfd)
+    except OSError as error:
+        logger.warning("free the cgroups %s of a dead shim: %s", cgroup_path, error)
+    if record is not None:
+        return record
+    return ExitRecord(
+        exit_code=_KILLED_EXIT_CODE,
+        finished_at_ns=time.time_ns(),
+        error="shim ended unexpectedly, the container was killed",
+    )
+
+
+def _bury_adopted(folder: Path, state: ShimState | None) -> ExitRecord | None:
+    """As `_bury_container`, for a shim that died while no engine ran. Blocking."""
+    if state is None:
+        record = _read_exit_at(folder)
+        if record is None:
+            _remove_folder(folder)
+        return record
+    pidfd = -1
+    if state.pid and read_start_time(state.pid) == state.pid_start_time:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(state.pid)
+    try:
+        return _bury_container(folder, state.cgroup, systemd=state.systemd, pidfd=pidfd)
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+def _read_exit_at(folder: Path) -> ExitRecord | None:
+    try:
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return read_exit(folder_fd)
+    finally:
+        os.close(folder_fd)
+
+
+def _remove_folder(folder: Path) -> None:
+    for name in FILE_NAMES:
+        folder.joinpath(name).unlink(missing_ok=True)
+    for path in (folder, folder.parent):
+        try:
+            path.rmdir()
+        except OSError:
+            return
