@@ -61,7 +61,7 @@ class Channel:
     __slots__ = ("_fds", "_greeted", "_queue", "_socket", "_welcomed", "closed")
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
+        connection.settimeout(0)
         self._socket = connection
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._fds: list[int] = []
@@ -204,7 +204,7 @@ def listen_at(folder_fd: int, name: str) -> socket.socket:
     try:
         listener.bind(f"/proc/self/fd/{folder_fd}/{name}")
         listener.listen(8)
-        listener.setblocking(False)
+        listener.settimeout(0)
     except BaseException:
         listener.close()
         raise
@@ -215,7 +215,7 @@ def connect_at(folder_fd: int, name: str) -> socket.socket:
     """A connection to the socket at `name` in the folder. Raises OSError as connect(2) does."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        connection.setblocking(False)
+        connection.settimeout(0)
         connection.connect(f"/proc/self/fd/{folder_fd}/{name}")
     except BaseException:
         connection.close()
