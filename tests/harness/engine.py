@@ -1,0 +1,260 @@
+"""An engine of a test's own: ROOT, RUN, socket, bridge and cgroup parent that no other engine has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.harness.terminal import Terminal
+from wherry.kernel.netlink.rtnl import Rtnl
+from wherry.network.firewall import Firewall
+
+REPOSITORY = Path(__file__).parents[2]
+START_DEADLINE_S = 30.0
+COMMAND_DEADLINE_S = 60.0
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+class Engine:
+    """A wherryd process and the two clients, `docker` and `wherry`, pointed at it."""
+
+    def __init__(
+        self, *, options: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> None:
+        self.tag = f"wt{secrets.token_hex(3)}"
+        self.folder = Path(
+            tempfile.mkdtemp(prefix=f"{self.tag}-", dir=os.environ.get("WHERRY_TEST_TMP"))
+        )
+        self.root = self.folder / "root"
+        self.run_dir = self.folder / "run"
+        self.socket = self.folder / "s"
+        self.log = self.folder / "wherryd.log"
+        self.bridge = self.tag
+        self.cgroup_parent = f"/{self.tag}"
+        self.options = tuple(options)
+        self.extra_env = dict(env or {})
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of clients."""
+        return {
+            **os.environ,
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "WHERRY_HOST": f"unix://{self.socket}",
+            "DOCKER_CONFIG": str(self.folder / "config"),
+            "DOCKER_CLI_HINTS": "false",
+            "DOCKER_BUILDKIT": "0",
+            "PYTHONPATH": str(REPOSITORY / "src"),
+            "TERM": "xterm",
+        }
+
+    def start(self) -> None:
+        """Starts wherryd and waits until its socket answers."""
+        read_end, write_end = os.pipe()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "wherry.daemon",
+                    f"--data-root={self.root}",
+                    f"--exec-root={self.run_dir}",
+                    f"-H=unix://{self.socket}",
+                    f"--pidfile={self.folder / 'pid'}",
+                    f"--bridge={self.bridge}",
+                    f"--cgroup-parent={self.cgroup_parent}",
+                    f"--ready-fd={write_end}",
+                    *self.options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[write_end],
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), **self.extra_env},
+                start_new_session=True,
+            )
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as ready:
+            readable, _, _ = select.select([ready], [], [], START_DEADLINE_S)
+            if not readable or not ready.read(1):
+                raise AssertionError(f"wherryd did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> None:
+        """SIGTERM and wait; containers go on."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(START_DEADLINE_S)
+            self.process = None
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(START_DEADLINE_S)
+        self.process = None
+
+    def restart(self) -> None:
+        """A new wherryd on the same ROOT."""
+        if self.process is not None:
+            self.stop()
+        self.start()
+
+    def argv(self, client: str, arguments: Sequence[str]) -> list[str]:
+        """The command line of `docker` or `wherry`."""
+        if client == "wherry":
+            return [sys.executable, "-m", "wherry.cli", *arguments]
+        return [client, *arguments]
+
+    def run(
+        self,
+        client: str,
+        *arguments: str,
+        input_: str | bytes | None = None,
+        check: bool = True,
+        cwd: str | Path | None = None,
+        deadline_s: float = COMMAND_DEADLINE_S,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a client to its end. With `check`, a non-zero exit fails the test with its output."""
+        raw = input_.encode() if isinstance(input_, str) else input_
+        done = subprocess.run(
+            self.argv(client, arguments),
+            input=raw,
+            stdin=subprocess.DEVNULL if raw is None else None,
+            capture_output=True,
+            env=self.env,
+            cwd=cwd,
+            timeout=deadline_s,
+            check=False,
+        )
+        result = subprocess.CompletedProcess(
+            done.args,
+            done.returncode,
+            done.stdout.decode(errors="replace"),
+            done.stderr.decode(errors="replace"),
+        )
+        if check and result.returncode:
+            raise AssertionError(
+                f"{client} {' '.join(arguments)}: exit {result.returncode}\n"
+                f"{result.stdout}{result.stderr}\n--- wherryd\n{self.log_tail()}"
+            )
+        return result
+
+    def docker(self, *arguments: str, **options: object) -> str:
+        """The official client's standard output, stripped."""
+        return self.run("docker", *arguments, **options).stdout.strip()  # type: ignore[arg-type]
+
+    def wherry(self, *arguments: str, **options: object) -> str:
+        """Our client's standard output, stripped."""
+        return self.run("wherry", *arguments, **options).stdout.strip()  # type: ignore[arg-type]
+
+    def spawn(self, client: str, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
+        """Starts a client with pipes for its streams; the caller waits for it."""
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+            self.argv(client, arguments), env=self.env, **{**streams, **options}
+        )
+
+    def terminal(self, client: str, *arguments: str, cwd: str | None = None) -> Terminal:
+        """Starts a client on a pseudo-terminal."""
+        return Terminal(self.argv(client, arguments), env=self.env, cwd=cwd)
+
+    def log_tail(self) -> str:
+        """The end of wherryd's log."""
+        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+
+    def mounts(self) -> list[str]:
+        """Mount points of this engine in the host's table."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line.split()[4] for line in lines if f"/{self.tag}-" in line]
+
+    def cgroups(self) -> list[str]:
+        """Control groups below this engine's parent."""
+        pattern = f"*{self.cgroup_parent}/*"
+        return [str(path) for path in CGROUP_ROOT.glob(pattern) if path.is_dir()] + [
+            str(path) for path in CGROUP_ROOT.glob(f"{self.tag}/*") if path.is_dir()
+        ]
+
+    def veths(self) -> list[str]:
+        """Ports of this engine's bridge."""
+        with Rtnl() as rtnl:
+            bridge = rtnl.find_link(self.bridge)
+            links = rtnl.links()
+        return [link.name for link in links if bridge and link.master == bridge.index]
+
+    def processes(self) -> list[tuple[int, str]]:
+        """(pid, command line) of processes that name this engine's folder or sit in its cgroups."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+                continue
+            with contextlib.suppress(OSError):
+                command = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+                environment = (entry / "cgroup").read_text()
+                if f"/{self.tag}-" in command or re.search(rf"{self.cgroup_parent}\b", environment):
+                    found.append((int(entry.name), command.strip()))
+        return found
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """What a container leaves when something forgets it; empty lists when all is well."""
+        alive = [command for _, command in self.processes() if "wherry.daemon" not in command]
+        return {
+            "mounts": [path for path in self.mounts() if "/containers/" in path],
+            "cgroups": self.cgroups(),
+            "veths": self.veths(),
+            "containers": sorted(p.name for p in (self.root / "containers").glob("*")),
+            "processes": [command for command in alive if "spawner" not in command],
+        }
+
+    def destroy(self) -> None:
+        """Ends everything of this engine and removes every trace, whatever state it is in."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pid, _ in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for path in reversed(self.mounts()):
+            subprocess.run(["umount", "-l", path], check=False, capture_output=True)
+        for path in sorted(self.cgroups(), key=len, reverse=True):
+            with contextlib.suppress(OSError):
+                Path(path).rmdir()
+        for path in [*CGROUP_ROOT.glob(f"*{self.cgroup_parent}"), CGROUP_ROOT / self.tag]:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        self._remove_networks()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _remove_networks(self) -> None:
+        with contextlib.suppress(OSError):
+            Firewall(self.bridge).unload()
+        with Rtnl() as rtnl:
+            for link in rtnl.links():
+                if link.name == self.bridge:
+                    rtnl.delete_link(link.index)
+                    rtnl.flush()
+
+
+@contextlib.contextmanager
+def running_engine(
+    *, options: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Engine]:
+    """An engine for one test or one module."""
+    engine = Engine(options=options, env=env)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.destroy()
