@@ -77,6 +77,14 @@ class MOUNT_ATTR(IntFlag):
     NOSYMFOLLOW = 0x200000
 
 
+class IN(IntFlag):
+    """inotify(7)."""
+
+    MODIFY = 0x2
+    MOVED_TO = 0x80
+    CREATE = 0x100
+
+
 class OPEN_TREE(IntFlag):
     """open_tree(2)."""
 

@@ -19,6 +19,7 @@ from wherry.kernel.consts import (
     FSCONFIG,
     FSMOUNT,
     FSOPEN,
+    IN,
     IOPRIO_WHO_PROCESS,
     KEYCTL_JOIN_SESSION_KEYRING,
     MNT,
@@ -90,6 +91,10 @@ _fstatfs = _libc.fstatfs
 _fstatfs.argtypes = [c_int, c_char_p]
 _ioctl = _libc.ioctl
 _ioctl.argtypes = [c_int, c_ulong, c_long]
+_inotify_init1 = _libc.inotify_init1
+_inotify_init1.argtypes = [c_int]
+_inotify_add_watch = _libc.inotify_add_watch
+_inotify_add_watch.argtypes = [c_int, c_char_p, c_uint]
 
 
 def _prototype(*argtypes: type) -> ctypes._FuncPointer:
@@ -184,6 +189,22 @@ def ioctl(fd: int, request: int, argument: int = 0) -> int:
     if result < 0:
         raise _fail("ioctl")
     return result
+
+
+def inotify_init1(flags: int) -> int:
+    """inotify_init1(2)."""
+    fd: int = _inotify_init1(flags)
+    if fd < 0:
+        raise _fail("inotify_init1")
+    return fd
+
+
+def inotify_add_watch(fd: int, path: bytes, mask: IN) -> int:
+    """inotify_add_watch(2)."""
+    watch: int = _inotify_add_watch(fd, path, mask)
+    if watch < 0:
+        raise _fail("inotify_add_watch", path)
+    return watch
 
 
 def open_tree(dir_fd: int, path: bytes, flags: OPEN_TREE | AT | int) -> int:
