@@ -1,0 +1,137 @@
+"""kill -9 of engine, spawner and shims in each combination: what must go on goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from tests.harness.engine import Engine, running_engine
+from tests.images.make import default_folder, make_image
+
+COUNT = 20
+
+
+@pytest.fixture(scope="module")
+def own_engine() -> Iterator[Engine]:
+    """An engine that may be killed."""
+    with running_engine() as engine:
+        engine.docker("load", "-q", "-i", str(make_image(default_folder(), "busybox")))
+        yield engine
+
+
+@pytest.fixture
+def engine(own_engine: Engine) -> Iterator[Engine]:
+    """The module's engine, empty again afterwards."""
+    yield own_engine
+    if own_engine.process is None:
+        own_engine.start()
+    left = own_engine.docker("ps", "-aq").split()
+    if left:
+        own_engine.docker("rm", "-f", *left)
+    remains = {kind: found for kind, found in own_engine.leftovers().items() if found}
+    assert not remains
+
+
+def find_processes(engine: Engine, word: str) -> list[int]:
+    """Pids of this engine's processes with that word in their command line."""
+    return [pid for pid, command in engine.processes() if word in command]
+
+
+def start_many(engine: Engine) -> list[str]:
+    """Twenty containers that end when they are told."""
+    program = "echo started; while [ ! -e /end ]; do usleep 20000; done; echo ended; exit 6"
+    return [
+        engine.docker("run", "-d", "--name", f"c{number}", "busybox:latest", "sh", "-c", program)
+        for number in range(COUNT)
+    ]
+
+
+@pytest.mark.parametrize("victims", [("engine",), ("spawner",), ("engine", "spawner")])
+def test_containers_outlive_the_engine_and_the_spawner(
+    engine: Engine, victims: tuple[str, ...]
+) -> None:
+    identities = start_many(engine)
+    with engine.spawn("docker", "attach", "--no-stdin", "c0") as attached:
+        assert attached.stdout is not None
+        engine.docker("exec", "c0", "true")
+        if "spawner" in victims:
+            for pid in find_processes(engine, "spawner"):
+                os.kill(pid, signal.SIGKILL)
+        if "engine" in victims:
+            engine.kill()
+            engine.start()
+        assert sorted(engine.docker("ps", "-q", "--no-trunc").split()) == sorted(identities)
+        for number in range(COUNT):
+            engine.docker("exec", f"c{number}", "touch", "/end")
+        assert attached.stdout.read() == b"ended\n"
+        attached.wait(20)
+    for number in range(COUNT):
+        assert engine.docker("wait", f"c{number}") == "6"
+        assert engine.docker("logs", f"c{number}") == "started\nended"
+    assert engine.docker("run", "--rm", "busybox:latest", "echo", "again") == "again"
+
+
+def test_an_end_without_an_engine_is_known_to_the_next(engine: Engine) -> None:
+    engine.docker(
+        "run", "-d", "--name", "c", "busybox:latest", "sh", "-c", "sleep 0.5; echo late; exit 9"
+    )
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    pidfd = os.pidfd_open(pid)
+    engine.kill()
+    import select
+
+    assert select.select([pidfd], [], [], 20)[0]
+    os.close(pidfd)
+    engine.start()
+    assert (
+        engine.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "c") == "exited 9"
+    )
+    assert engine.docker("logs", "c") == "late"
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_container_whose_shim_was_killed_ends_as_137(engine: Engine, alive: bool) -> None:
+    engine.docker("run", "-d", "--name", "c", "busybox:latest", "sleep", "600")
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    shim = parent_of(pid)
+    if not alive:
+        engine.kill()
+    os.kill(shim, signal.SIGKILL)
+    if not alive:
+        engine.start()
+    assert engine.docker("wait", "c") == "137"
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c") == "false"
+    engine.docker("start", "c")
+    engine.docker("rm", "-f", "c")
+
+
+def test_paused_containers_whose_shim_was_killed_are_freed(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "c", "busybox:latest", "sleep", "600")
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    engine.docker("pause", "c")
+    os.kill(parent_of(pid), signal.SIGKILL)
+    assert engine.docker("wait", "c") == "137"
+
+
+def test_a_restart_policy_holds_over_an_engine_restart(engine: Engine) -> None:
+    engine.docker(
+        "run", "-d", "--name", "c", "--restart", "always", "busybox:latest", "sleep", "600"
+    )
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    engine.kill()
+    os.kill(pid, signal.SIGKILL)
+    engine.start()
+    for _ in itertools.repeat(None, 200):
+        if engine.docker("inspect", "-f", "{{.State.Running}}", "c") == "true":
+            break
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c") == "true"
+    assert int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c")) != pid
+
+
+def parent_of(pid: int) -> int:
+    """A process's parent."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return int(stat.read().rpartition(")")[2].split()[1])
