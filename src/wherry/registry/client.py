@@ -17,23 +17,23 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 
 from wherry.lib.jsonvalue import JsonError, JsonObject, JsonValue, get_str, get_strings
 from wherry.model.image import Descriptor, Digest
+from wherry.model.oci_image import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+)
 from wherry.registry.auth import ANONYMOUS, Authorizer, Credentials
 from wherry.registry.challenge import repository_scope
 from wherry.registry.endpoints import Endpoint
 from wherry.registry.errors import ContentMismatch, ResponseError
 from wherry.registry.transport import Response, Transport, redact, same_origin
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-
 _ACCEPT = ", ".join((DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX, "*/*"))
 
-MAX_MANIFEST_BYTES = (
-    4 * 1024 * 1024
-)  # the specification's "SHOULD" for servers; distribution's own limit
 _MAX_TAGS_BODY = 16 * 1024 * 1024
 _MAX_TAG_PAGES = 1000
 _LINK_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
@@ -167,20 +167,17 @@ class RegistryClient:
 
     @asynccontextmanager
     async def open_blob(
-        self, path: str, digest: Digest, offset: int = 0, *, urls: tuple[str, ...] = ()
+        self, path: str, digest: Digest, offset: int = 0
     ) -> AsyncIterator[BlobBody]:
-        """A blob from `offset` on, or from 0 when the server answers with the whole.
-
-        `urls` are a foreign layer's own addresses, asked without credentials.
-        """
-        url = urls[0] if urls else f"/v2/{path}/blobs/{digest}"
+        """A blob from `offset` on, or from 0 when the server answers with the whole."""
+        scopes = (repository_scope(path, "pull"),)
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         async with self._request(
-            "GET", url, (repository_scope(path, "pull"),), headers=headers
+            "GET", f"/v2/{path}/blobs/{digest}", scopes, headers=headers
         ) as response:
             if response.status == 416 and offset:
-                # Nothing is left after `offset`, or the server dislikes the range: the whole is asked for.
-                async with self.open_blob(path, digest, urls=urls) as whole:
+                # The server dislikes the range: the whole is asked for.
+                async with self.open_blob(path, digest) as whole:
                     yield whole
                 return
             if response.status not in {200, 206}:
@@ -325,7 +322,7 @@ def _media_type(response: Response) -> str:
 def _manifest_type(response: Response, body: bytes) -> str:
     """The field of the answer; the document's own `mediaType` when the answer is vague."""
     media_type = _media_type(response)
-    if media_type in {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1}:
+    if media_type in INDEX_TYPES | MANIFEST_TYPES:
         return media_type
     try:
         return get_str(_parse_json(response, body), "mediaType") or media_type
