@@ -1,0 +1,178 @@
+"""Other programs and confined work, the only two ways in which the engine leaves its process.
+
+`run_program` runs a system program to its end. `run_worker` runs one function of ours in a fresh
+interpreter (`lib.worker`) at a lower priority: bulk work never runs on the event loop, and never in a
+fork of the engine. How many run at once is bounded per loop; the rest wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from wherry.lib import worker
+from wherry.lib.jsonvalue import JsonValue, get_int, get_object, get_str
+
+_MESSAGE_LIMIT = 256 << 20
+_MAX_WORKERS = (os.cpu_count() or 1) + 2
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+class ProgramMissing(Exception):
+    """The program is not in PATH; `name` is what a person would install."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"program {name} is not installed")
+        self.name = name
+
+
+class ProgramFailed(Exception):
+    """The program ended with another code than 0; the message holds the end of its stderr."""
+
+    def __init__(self, name: str, returncode: int, stderr: bytes) -> None:
+        detail = stderr.decode(errors="replace").strip()[-2000:]
+        super().__init__(f"{name} ended with {returncode}" + (f": {detail}" if detail else ""))
+        self.returncode = returncode
+
+
+class WorkerError(Exception):
+    """The worker's function raised: `kind` is the name of its exception class ("OSError" for all of those)."""
+
+    def __init__(self, kind: str, message: str, errno: int = 0) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.errno = errno
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """How a program ended and what it said; a negative `returncode` is a signal."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+async def run_program(
+    argv: Sequence[str],
+    *,
+    input: bytes = b"",  # noqa: A002 - the name that subprocess.run uses
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float | None = None,
+    check: bool = True,
+) -> Completed:
+    """Runs a program to its end, with our environment unless `env` is given.
+
+    Raises ProgramMissing, ProgramFailed (unless `check` is false) and TimeoutError (it was killed).
+    """
+    path = shutil.which(argv[0], path=None if env is None else env.get("PATH"))
+    if path is None:
+        raise ProgramMissing(argv[0])
+    process = await asyncio.create_subprocess_exec(
+        path, *argv[1:], stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            stdout, stderr = await process.communicate(input)
+    finally:
+        await _reap(process)
+    returncode = process.returncode or 0
+    if check and returncode != 0:
+        raise ProgramFailed(argv[0], returncode, stderr)
+    return Completed(returncode=returncode, stdout=stdout, stderr=stderr)
+
+
+async def run_worker(
+    target: str,
+    arguments: JsonValue,
+    *,
+    fds: Sequence[int] = (),
+    nice: bool = True,
+    on_progress: Callable[[JsonValue], None] | None = None,
+) -> JsonValue:
+    """Calls `target` ("package.module:function") as `function(arguments, report)` in a fresh interpreter.
+
+    `fds` are inherited under the same numbers, so `arguments` may name them. Cancelling kills the
+    worker. Raises WorkerError with what the function raised, or of kind "WorkerDied".
+    """
+    slots = _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_MAX_WORKERS))
+    async with slots:
+        process = await asyncio.create_subprocess_exec(
+            *_worker_command(),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=None,
+            pass_fds=tuple(fds),
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            cwd="/",
+            start_new_session=True,
+            limit=_MESSAGE_LIMIT,
+        )
+        try:
+            return await _converse(process, target, arguments, nice, on_progress)
+        finally:
+            await _reap(process)
+
+
+def _worker_command() -> list[str]:
+    # -S hides site-packages, -I the current folder: what may be imported is named here, ours first.
+    root = str(Path(worker.__file__).resolve().parents[2])
+    folders = [
+        root,
+        *(entry for entry in sys.path if entry.endswith("-packages") and entry != root),
+    ]
+    start = f"import sys; sys.path.extend({folders!r}); from wherry.lib.worker import main; main()"
+    return [sys.executable, "-I", "-S", "-c", start]
+
+
+async def _converse(
+    process: Process,
+    target: str,
+    arguments: JsonValue,
+    nice: bool,  # noqa: FBT001 - private, passed on
+    on_progress: Callable[[JsonValue], None] | None,
+) -> JsonValue:
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the worker has no pipes")
+    request = {"target": target, "arguments": arguments, "nice": nice}
+    process.stdin.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
+    try:
+        await process.stdin.drain()
+        process.stdin.close()
+    except ConnectionError:
+        pass  # it died at once; its end is found below
+    while line := await process.stdout.readline():
+        message = json.loads(line)
+        if "progress" in message:
+            if on_progress is not None:
+                on_progress(message["progress"])
+        elif "error" in message:
+            error = get_object(message, "error")
+            raise WorkerError(
+                get_str(error, "kind"), get_str(error, "message"), get_int(error, "errno")
+            )
+        elif "result" in message:
+            result: JsonValue = message["result"]
+            return result
+    code = await process.wait()
+    raise WorkerError("WorkerDied", f"worker {target} ended with {code} before it answered")
+
+
+async def _reap(process: Process) -> None:
+    """Kills what still runs and waits for its end, whatever happens to the caller."""
+    if process.returncode is None:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    await asyncio.shield(process.wait())
