@@ -89,6 +89,8 @@ _setdomainname = _libc.setdomainname
 _setdomainname.argtypes = [c_char_p, c_size_t]
 _fstatfs = _libc.fstatfs
 _fstatfs.argtypes = [c_int, c_char_p]
+_syncfs = _libc.syncfs
+_syncfs.argtypes = [c_int]
 _ioctl = _libc.ioctl
 _ioctl.argtypes = [c_int, c_ulong, c_long]
 _inotify_init1 = _libc.inotify_init1
@@ -181,6 +183,12 @@ def fstatfs_type(fd: int) -> int:
     if _fstatfs(fd, buffer) < 0:
         raise _fail("fstatfs")
     return _LONG.unpack_from(buffer)[0] & 0xFFFFFFFF
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): writes the whole file system of a descriptor to disk."""
+    if _syncfs(fd) < 0:
+        raise _fail("syncfs")
 
 
 def ioctl(fd: int, request: int, argument: int = 0) -> int:
