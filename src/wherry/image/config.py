@@ -1,0 +1,342 @@
+"""Image configs, manifests and indexes: their JSON to records and back.
+
+OCI image-spec "config.md", "manifest.md", "image-index.md", and Docker's schema 2, which differs in media
+types and in the fields that Docker adds to the config. Unknown fields of a config survive in its blob,
+which is stored byte for byte; only what the engine reads is parsed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wherry.image.content import BadContent
+from wherry.image.digest import InvalidDigest, parse_digest
+from wherry.lib.jsonvalue import (
+    JsonError,
+    JsonObject,
+    JsonValue,
+    get_bool,
+    get_int,
+    get_object,
+    get_objects,
+    get_str,
+    get_strings,
+)
+from wherry.model.container import ContainerConfig, Healthcheck
+from wherry.model.image import Descriptor, Digest, HistoryEntry, Platform
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+INDEX_TYPES = frozenset((OCI_INDEX, DOCKER_INDEX))
+MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
+
+_MAX_LAYERS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """What the engine reads of a config."""
+
+    platform: Platform = field(default_factory=Platform)
+    config: ContainerConfig = field(default_factory=ContainerConfig)
+    diff_ids: tuple[Digest, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    created: str = ""
+    author: str = ""
+    comment: str = ""
+    docker_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """An image manifest."""
+
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_json(data: bytes, what: str) -> JsonObject:
+    """The object in a JSON document. Raises BadContent."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadContent(f"{what} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BadContent(f"{what} is not a JSON object")
+    return document
+
+
+def parse_config(data: bytes) -> ImageConfig:
+    """The config in a blob. Raises BadContent."""
+    document = parse_json(data, "image config")
+    try:
+        root = get_object(document, "rootfs")
+        return ImageConfig(
+            platform=Platform(
+                os=get_str(document, "os") or "linux",
+                architecture=get_str(document, "architecture") or "amd64",
+                variant=get_str(document, "variant"),
+                os_version=get_str(document, "os.version"),
+                os_features=get_strings(document, "os.features"),
+            ),
+            config=_parse_container_config(get_object(document, "config")),
+            diff_ids=tuple(parse_digest(text) for text in get_strings(root, "diff_ids")),
+            history=tuple(_parse_history(entry) for entry in get_objects(document, "history")),
+            created=get_str(document, "created"),
+            author=get_str(document, "author"),
+            comment=get_str(document, "comment"),
+            docker_version=get_str(document, "docker_version"),
+        )
+    except (JsonError, InvalidDigest) as error:
+        raise BadContent(f"image config: {error}") from error
+
+
+def build_config(config: ImageConfig) -> bytes:
+    """The config's JSON as Docker writes it: the order of keys, and nothing that is empty."""
+    document: dict[str, JsonValue] = {"architecture": config.platform.architecture}
+    if config.author:
+        document["author"] = config.author
+    if config.comment:
+        document["comment"] = config.comment
+    document["config"] = container_config_json(config.config)
+    document["created"] = config.created
+    if config.docker_version:
+        document["docker_version"] = config.docker_version
+    document["history"] = [_history_json(entry) for entry in config.history]
+    document["os"] = config.platform.os
+    if config.platform.os_version:
+        document["os.version"] = config.platform.os_version
+    if config.platform.os_features:
+        document["os.features"] = config.platform.os_features
+    document["rootfs"] = {"type": "layers", "diff_ids": config.diff_ids}
+    if config.platform.variant:
+        document["variant"] = config.platform.variant
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """The image manifest in a blob. Raises BadContent for anything else, indexes included."""
+    document = parse_json(data, "manifest")
+    try:
+        media_type = get_str(document, "mediaType")
+        if "manifests" in document or media_type in INDEX_TYPES:
+            raise BadContent("manifest is an index")
+        if get_int(document, "schemaVersion") != 2:
+            raise BadContent("manifest schema 1 is not supported")
+        if "config" not in document:
+            raise BadContent("manifest has no config")
+        layers = get_objects(document, "layers")
+        if len(layers) > _MAX_LAYERS:
+            raise BadContent("manifest has too many layers")
+        config = parse_descriptor(get_object(document, "config"))
+        if not media_type:
+            media_type = DOCKER_MANIFEST if config.media_type == DOCKER_CONFIG else OCI_MANIFEST
+        return Manifest(
+            media_type=media_type,
+            config=config,
+            layers=tuple(parse_descriptor(layer) for layer in layers),
+            annotations=_parse_map(document, "annotations"),
+        )
+    except (JsonError, InvalidDigest) as error:
+        raise BadContent(f"manifest: {error}") from error
+
+
+def parse_index(data: bytes) -> tuple[Descriptor, ...]:
+    """The manifests of an index. Raises BadContent."""
+    document = parse_json(data, "index")
+    try:
+        if get_int(document, "schemaVersion") != 2:
+            raise BadContent("index has an unknown schema")
+        return tuple(parse_descriptor(entry) for entry in get_objects(document, "manifests"))
+    except (JsonError, InvalidDigest) as error:
+        raise BadContent(f"index: {error}") from error
+
+
+def is_index(data: bytes) -> bool:
+    """Whether a blob is an index rather than a manifest, by what is in it."""
+    document = parse_json(data, "manifest")
+    return "manifests" in document or document.get("mediaType") in INDEX_TYPES
+
+
+def build_manifest(config: Descriptor, layers: tuple[Descriptor, ...]) -> bytes:
+    """An OCI image manifest, byte for byte as Docker 28 saves it."""
+    document: JsonObject = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor_json(config),
+        "layers": [descriptor_json(layer) for layer in layers],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def parse_descriptor(document: JsonObject) -> Descriptor:
+    """Raises JsonError, InvalidDigest."""
+    size = get_int(document, "size")
+    if size < 0:
+        raise JsonError("size: expected a size")
+    platform = get_object(document, "platform")
+    return Descriptor(
+        media_type=get_str(document, "mediaType"),
+        digest=parse_digest(get_str(document, "digest")),
+        size=size,
+        annotations=_parse_map(document, "annotations"),
+        platform=_parse_platform(platform) if platform else None,
+        artifact_type=get_str(document, "artifactType"),
+    )
+
+
+def descriptor_json(descriptor: Descriptor) -> JsonObject:
+    """A descriptor as JSON."""
+    document: dict[str, JsonValue] = {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size,
+    }
+    if descriptor.annotations:
+        document["annotations"] = dict(descriptor.annotations)
+    if descriptor.platform is not None:
+        platform: dict[str, JsonValue] = {
+            "architecture": descriptor.platform.architecture,
+            "os": descriptor.platform.os,
+        }
+        if descriptor.platform.variant:
+            platform["variant"] = descriptor.platform.variant
+        document["platform"] = platform
+    return document
+
+
+def container_config_json(config: ContainerConfig) -> JsonObject:
+    """The `config` object of an image config: only what was set, as Docker's encoder leaves it."""
+    document: dict[str, JsonValue] = {}
+    if config.hostname:
+        document["Hostname"] = config.hostname
+    if config.domainname:
+        document["Domainname"] = config.domainname
+    if config.user:
+        document["User"] = config.user
+    if config.exposed_ports:
+        document["ExposedPorts"] = {port: {} for port in sorted(config.exposed_ports)}
+    if config.env:
+        document["Env"] = config.env
+    if config.entrypoint is not None:
+        document["Entrypoint"] = config.entrypoint
+    if config.cmd is not None:
+        document["Cmd"] = config.cmd
+    if config.healthcheck is not None:
+        document["Healthcheck"] = _healthcheck_json(config.healthcheck)
+    if config.args_escaped:
+        document["ArgsEscaped"] = True
+    if config.volumes:
+        document["Volumes"] = {volume: {} for volume in sorted(config.volumes)}
+    if config.working_dir:
+        document["WorkingDir"] = config.working_dir
+    if config.on_build:
+        document["OnBuild"] = config.on_build
+    if config.labels:
+        document["Labels"] = dict(sorted(config.labels.items()))
+    if config.stop_signal:
+        document["StopSignal"] = config.stop_signal
+    if config.stop_timeout is not None:
+        document["StopTimeout"] = config.stop_timeout
+    if config.shell is not None:
+        document["Shell"] = config.shell
+    return document
+
+
+def _parse_container_config(document: JsonObject) -> ContainerConfig:
+    health = get_object(document, "Healthcheck")
+    timeout = document.get("StopTimeout")
+    return ContainerConfig(
+        hostname=get_str(document, "Hostname"),
+        domainname=get_str(document, "Domainname"),
+        user=get_str(document, "User"),
+        exposed_ports=tuple(get_object(document, "ExposedPorts")),
+        env=get_strings(document, "Env"),
+        cmd=_optional_strings(document, "Cmd"),
+        healthcheck=_parse_healthcheck(health) if health else None,
+        args_escaped=get_bool(document, "ArgsEscaped"),
+        volumes=tuple(get_object(document, "Volumes")),
+        working_dir=get_str(document, "WorkingDir"),
+        entrypoint=_optional_strings(document, "Entrypoint"),
+        on_build=get_strings(document, "OnBuild"),
+        labels=_parse_map(document, "Labels"),
+        stop_signal=get_str(document, "StopSignal"),
+        stop_timeout=None if timeout is None else get_int(document, "StopTimeout"),
+        shell=_optional_strings(document, "Shell"),
+    )
+
+
+def _parse_platform(document: JsonObject) -> Platform:
+    return Platform(
+        os=get_str(document, "os"),
+        architecture=get_str(document, "architecture"),
+        variant=get_str(document, "variant"),
+        os_version=get_str(document, "os.version"),
+        os_features=get_strings(document, "os.features"),
+    )
+
+
+def _parse_healthcheck(document: JsonObject) -> Healthcheck:
+    return Healthcheck(
+        test=get_strings(document, "Test"),
+        interval=get_int(document, "Interval"),
+        timeout=get_int(document, "Timeout"),
+        start_period=get_int(document, "StartPeriod"),
+        start_interval=get_int(document, "StartInterval"),
+        retries=get_int(document, "Retries"),
+    )
+
+
+def _healthcheck_json(check: Healthcheck) -> JsonObject:
+    numbers = {
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+        "Retries": check.retries,
+    }
+    document: dict[str, JsonValue] = {"Test": check.test} if check.test else {}
+    document.update({name: value for name, value in numbers.items() if value})
+    return document
+
+
+def _parse_history(document: JsonObject) -> HistoryEntry:
+    return HistoryEntry(
+        created=get_str(document, "created"),
+        created_by=get_str(document, "created_by"),
+        author=get_str(document, "author"),
+        comment=get_str(document, "comment"),
+        empty_layer=get_bool(document, "empty_layer"),
+    )
+
+
+def _history_json(entry: HistoryEntry) -> JsonObject:
+    texts = {
+        "created": entry.created,
+        "author": entry.author,
+        "created_by": entry.created_by,
+        "comment": entry.comment,
+    }
+    document: dict[str, JsonValue] = {name: value for name, value in texts.items() if value}
+    if entry.empty_layer:
+        document["empty_layer"] = True
+    return document
+
+
+def _optional_strings(document: JsonObject, key: str) -> tuple[str, ...] | None:
+    return None if document.get(key) is None else get_strings(document, key)
+
+
+def _parse_map(document: JsonObject, key: str) -> dict[str, str]:
+    values = get_object(document, key)
+    return {name: get_str(values, name) for name in values}
