@@ -1,0 +1,160 @@
+"""Images in and out as archives: the engine's half, which relays the stream and makes the result known."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wherry.engine.images.worker import run_image_worker
+from wherry.image.config import parse_descriptor
+from wherry.image.content import BadContent
+from wherry.image.reference import parse_reference
+from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_object, get_str, get_strings
+from wherry.model.image import Digest, ImageId, Platform
+from wherry.model.platforms import matches
+from wherry.model.progress import Progress
+
+if TYPE_CHECKING:
+    from wherry.engine.images.service import Images
+
+_BACKLOG = 64
+
+
+async def load(
+    images: Images,
+    stream: AsyncIterator[bytes],
+    *,
+    quiet: bool = False,
+    platform: Platform | None = None,
+) -> AsyncIterator[Progress]:
+    """Takes every image of an archive in; yields Docker's lines. Raises BadContent and others."""
+    with (
+        images.collector.hold(),
+        tempfile.TemporaryDirectory(prefix="load-", dir=images.content.tmp) as folder,
+    ):
+        async for item in _run_load(images, stream, Path(folder)):
+            if isinstance(item, Progress):
+                if not quiet:
+                    yield item
+                continue
+            for document in item:
+                async for line in _make_known(images, document, platform):
+                    yield line
+
+
+async def _run_load(
+    images: Images, stream: AsyncIterator[bytes], folder: Path
+) -> AsyncIterator[Progress | list[JsonObject]]:
+    lines: asyncio.Queue[Progress | None] = asyncio.Queue(_BACKLOG)
+
+    def on_progress(value: JsonValue) -> None:
+        line = _layer_progress(value)
+        if line is not None and not lines.full():
+            lines.put_nowait(line)
+
+    async def work(source: int) -> JsonValue:
+        try:
+            return await run_image_worker(
+                "wherry.image.archive:load",
+                {
+                    "input": source,
+                    "folder": str(folder),
+                    "root": str(images.root),
+                    "layers": str(images.layers.folder),
+                    "driver": images.driver,
+                },
+                fds=(source,),
+                on_progress=on_progress,
+            )
+        finally:
+            os.close(source)
+            await lines.put(None)
+
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    worker = asyncio.ensure_future(work(reader))
+    feeder = asyncio.ensure_future(feed_pipe(writer, stream))
+    try:
+        while (line := await lines.get()) is not None:
+            yield line
+        result = await worker
+        await feeder
+    finally:
+        worker.cancel()
+        feeder.cancel()
+        await asyncio.gather(worker, feeder, return_exceptions=True)
+    if not isinstance(result, list):
+        raise BadContent("the archive holds no images")
+    yield [document for document in result if isinstance(document, dict)]
+
+
+async def _make_known(
+    images: Images, document: JsonObject, platform: Platform | None
+) -> AsyncIterator[Progress]:
+    descriptor = parse_descriptor(get_object(document, "manifest"))
+    image_id = ImageId(get_str(document, "config"))
+    blobs = [descriptor.digest, *map(Digest, get_strings(document, "blobs"))]
+    image = await images.register(image_id, manifest=descriptor, blobs=blobs)
+    if platform is not None and not matches(platform, image.platform):
+        raise BadContent("the archive has no image for the platform that was asked for")
+    names = get_strings(document, "names")
+    images.publish("load", image_id, names[0] if names else image_id)
+    for name in names:
+        reference = parse_reference(name).with_default_tag()
+        old = images.catalog.name(reference.canonical())
+        if old is not None and image_id not in old.images:
+            yield Progress(
+                stream=f"The image {reference.familiar()} already exists, renaming the old one with"
+                f" ID {old.images[0]} to empty string\n"
+            )
+        images.point(reference.canonical(), image_id, descriptor)
+        yield Progress(stream=f"Loaded image: {reference.familiar()}\n")
+    if not names:
+        yield Progress(stream=f"Loaded image ID: {image_id}\n")
+
+
+def _layer_progress(value: JsonValue) -> Progress | None:
+    if not isinstance(value, dict) or "layer" not in value:
+        return None
+    return Progress(
+        status="Loading layer",
+        id=get_str(value, "layer"),
+        current=get_int(value, "current"),
+        total=get_int(value, "total"),
+        detail=True,
+    )
+
+
+async def feed_pipe(writer: int, stream: AsyncIterator[bytes]) -> None:
+    """Copies a stream into a pipe and closes it; a reader that has gone ends the copy, not the engine."""
+    os.set_blocking(writer, False)
+    try:
+        async for piece in stream:
+            view = memoryview(piece)
+            while view:
+                try:
+                    view = view[os.write(writer, view) :]
+                except BlockingIOError:
+                    await _writable(writer)
+    except BrokenPipeError:
+        pass
+    finally:
+        os.close(writer)
+
+
+async def _writable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(fd, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)

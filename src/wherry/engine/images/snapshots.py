@@ -1,0 +1,130 @@
+"""Snapshots: the writable directories of containers and build steps over the trees of an image.
+
+`upper` and `work` are in ROOT/containers/<key>/. The shared init layer lies over the image's trees, the
+upper's root has the attributes of the image's. Mounting is the runtime's: this module only says what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from wherry.engine.images.records import SnapshotRecord
+from wherry.engine.store import Store, Table
+from wherry.image.layer.store import LayerStore
+from wherry.image.snapshot.stubs import PLAIN, Attributes, set_attributes
+from wherry.model.errors import NotFound
+from wherry.model.image import Digest, RootMount
+
+
+class NoSuchSnapshot(NotFound):
+    """No snapshot has this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"snapshot {key} does not exist")
+
+
+class Stack:
+    """The opened trees of an image, topmost first, and what its root looks like."""
+
+    __slots__ = ("init", "root", "trees")
+
+    def __init__(self, trees: tuple[Path, ...], root: Attributes, init: Path) -> None:
+        self.trees = trees
+        self.root = root
+        self.init = init
+
+
+class Snapshots:
+    """Those of one ROOT. What the machine's own root contributes comes from `host_trees`."""
+
+    def __init__(self, store: Store, root: Path, layers: LayerStore) -> None:
+        self._containers = root / "containers"
+        self._layers = layers
+        self._table = Table(store, "snapshots", SnapshotRecord)
+        self._records = dict(self._table.items())
+        self._stacks: dict[tuple[Digest, ...], Stack] = {}
+
+    def get(self, key: str) -> SnapshotRecord:
+        """Raises NoSuchSnapshot."""
+        record = self._records.get(key)
+        if record is None:
+            raise NoSuchSnapshot(key)
+        return record
+
+    def keys(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(self._records)
+
+    def users_of(self, image_id: str) -> tuple[str, ...]:
+        """The snapshots over an image."""
+        return tuple(key for key, record in self._records.items() if record.image_id == image_id)
+
+    def used_layers(self) -> set[Digest]:
+        """Every layer below some snapshot."""
+        return {diff_id for record in self._records.values() for diff_id in record.diff_ids}
+
+    async def create(
+        self, key: str, record: SnapshotRecord, base: Sequence[Path] = ()
+    ) -> RootMount:
+        """Makes the directories. `base` are trees below all layers (the host's). Replaces nothing."""
+        stack = self._stacks.get(record.diff_ids) if not base else None
+        if stack is None:
+            stack = await asyncio.to_thread(self._open, record.diff_ids, base)
+        folder = self._containers / key
+        folder.mkdir(mode=0o710, parents=True, exist_ok=True)
+        upper = folder / "upper"
+        (folder / "work").mkdir(mode=0o700)
+        upper.mkdir(mode=0o755)
+        set_attributes(upper, stack.root)
+        self._table.put(key, record)
+        self._records[key] = record
+        return self._mount(key, record, stack)
+
+    def root_mount(self, key: str, base: Sequence[Path] = ()) -> RootMount:
+        """What to mount. Raises NoSuchSnapshot, OSError, BadContent."""
+        record = self.get(key)
+        stack = self._stacks.get(record.diff_ids) if not base else None
+        if stack is None:
+            stack = self._open(record.diff_ids, base)
+        return self._mount(key, record, stack)
+
+    def image_mount(self, diff_ids: tuple[Digest, ...], base: Sequence[Path] = ()) -> RootMount:
+        """An image's trees alone, without an upper directory nor mount points. May mount layers: blocking."""
+        stack = self._open(diff_ids, base)
+        return RootMount(lowers=tuple(map(str, stack.trees)) or (str(stack.init),))
+
+    def forget(self, key: str) -> tuple[Path, ...]:
+        """Forgets a snapshot; returns the directories that are to be removed. Idempotent."""
+        self._table.delete(key)
+        self._records.pop(key, None)
+        folder = self._containers / key
+        return (folder / "upper", folder / "work")
+
+    def upper(self, key: str) -> Path:
+        """The writable directory. Raises NoSuchSnapshot."""
+        self.get(key)
+        return self._containers / key / "upper"
+
+    def forget_stacks(self) -> None:
+        """After layers have gone: what was opened may not be there any more."""
+        self._stacks.clear()
+
+    def _open(self, diff_ids: tuple[Digest, ...], base: Sequence[Path]) -> Stack:
+        trees = (*self._layers.open_stack(diff_ids), *base)
+        root = self._layers.stack_root(diff_ids, trees) if diff_ids else PLAIN
+        stack = Stack(trees, root, self._layers.stubs.init_layer(trees, root))
+        if not base:
+            self._stacks[diff_ids] = stack
+        return stack
+
+    def _mount(self, key: str, record: SnapshotRecord, stack: Stack) -> RootMount:
+        folder = os.fspath(self._containers / key)
+        return RootMount(
+            lowers=(str(stack.init), *map(str, stack.trees)),
+            upper=f"{folder}/upper",
+            work=f"{folder}/work",
+            volatile=record.volatile,
+        )

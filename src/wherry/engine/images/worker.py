@@ -1,0 +1,39 @@
+"""The seam to the image workers: their errors become the engine's kinds."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+
+from wherry.image.content import BadContent
+from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.program import WorkerError, run_worker
+from wherry.model.errors import Internal, InvalidArgument, Unavailable
+
+_BAD_CONTENT = frozenset(
+    ("BadContent", "LayerError", "StreamError", "TarError", "MemoryError", "InvalidDigest")
+)
+
+
+async def run_image_worker(
+    target: str,
+    arguments: JsonValue,
+    *,
+    fds: Sequence[int] = (),
+    on_progress: Callable[[JsonValue], None] | None = None,
+) -> JsonValue:
+    """`run_worker`, raising BadContent, InvalidArgument, Unavailable (no space) or Internal."""
+    try:
+        return await run_worker(target, arguments, fds=fds, on_progress=on_progress)
+    except WorkerError as error:
+        if error.kind == "MemoryError":
+            raise BadContent(
+                "the archive is too complex: out of memory while reading it"
+            ) from error
+        if error.kind in _BAD_CONTENT:
+            raise BadContent(str(error)) from error
+        if error.kind == "InvalidArgument":
+            raise InvalidArgument(str(error)) from error
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Unavailable(f"no space left on device: {error}") from error
+        raise Internal(str(error)) from error
