@@ -24,6 +24,7 @@ class FakeImages:
         self.targets: dict[str, Descriptor] = {}
         self.protected: list[Digest] = []
         self.ingests = 0
+        self.events: list[tuple[str, str, str]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def partial_path(self, digest: Digest) -> Path:
@@ -82,6 +83,9 @@ class FakeImages:
             self.images[name] = image_id
             self.targets[name] = target
         return image_id
+
+    def publish(self, action: str, image_id: str, name: str, actor_id: str = "") -> None:
+        self.events.append((action, actor_id, name))
 
     def list_tags(self, repository: str) -> tuple[str, ...]:
         prefix = f"{repository}:"

@@ -183,6 +183,7 @@ class Pulls:
         before = self._images.find_image(_name(reference))
         image_id, actual = await self._take_in(reference, found, say)
         say(Progress(status=f"Digest: {target.digest}"))
+        self._images.publish("pull", image_id, reference.familiar_repository, reference.familiar())
         return _Outcome(moved=before != image_id, platform=actual)
 
     async def _get_target(

@@ -160,6 +160,8 @@ class Pushes:
             await self._images.add_repo_digest(reference.repository, target)
         size = len(plan.manifests[-1][1])
         say(Progress(status=f"{reference.tag}: digest: {target.digest} size: {size}"))
+        image_id = self._images.find_image(reference.canonical()) or ""
+        self._images.publish("push", image_id, reference.familiar_repository, reference.familiar())
         aux: JsonValue = {"Tag": reference.tag, "Digest": target.digest, "Size": size}
         say(Progress(aux=aux, detail=True))
 

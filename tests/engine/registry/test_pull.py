@@ -63,6 +63,7 @@ def test_a_pull_says_what_docker_says(registry: RegistryServer, images: FakeImag
         ]
     assert said[-2:] == [f"Digest: {image.digest}", f"Status: Downloaded newer image for {name}"]
     assert images.images[name] == image.config
+    assert images.events == [("pull", name, f"{registry.host}/app/one")]
     assert not images.protected
     images.verify()
 
