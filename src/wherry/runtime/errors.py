@@ -23,12 +23,13 @@ class SpecError(ValueError):
 
 
 class StepError(Exception):
-    """Raised by a step that knows a better sentence than an OSError's."""
+    """Raised by a step that knows a better sentence than an OSError's; `step` renames the step."""
 
-    def __init__(self, subject: str, message: str, number: int = 0) -> None:
+    def __init__(self, subject: str, message: str, number: int = 0, *, step: str = "") -> None:
         super().__init__(message)
         self.subject = subject
         self.errno = number
+        self.step = step
 
 
 class LaunchError(Exception):

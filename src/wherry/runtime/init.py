@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from wherry.kernel import syscalls
-from wherry.kernel.consts import PR
+from wherry.kernel.consts import CLONE, PR
 from wherry.runtime.context import Context
-from wherry.runtime.errors import LaunchError, describe_exception
+from wherry.runtime.errors import LaunchError, StepError, describe_exception
 from wherry.runtime.steps import Step
+from wherry.runtime.steps.namespaces import BecomeRoot
 
 
 def lock_down() -> None:
@@ -64,9 +65,50 @@ def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
     os._exit(1)
 
 
+def run_joiner(
+    context: Context, steps: tuple[Step, ...], pidfd: int, namespaces: CLONE, pids: int
+) -> NoReturn:
+    """Enter a running container and fork the exec's process there; never returns.
+
+    Not dumpable from the start, and without a descriptor of the host before the fork: the child can be
+    traced by the container when that has CAP_SYS_PTRACE.
+    """
+    current = "namespace"
+    try:
+        lock_down()
+        syscalls.prctl(PR.SET_DUMPABLE, 0)
+        syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
+        keep_only([*context.descriptors(), pidfd, pids])
+        if not os.read(context.go, 1):
+            os._exit(1)
+        syscalls.setns(pidfd, namespaces)
+        os.close(pidfd)
+        os.close(context.go)
+        context.go = -1
+        # setns made "/" the root of the container's mount namespace, whatever its init did since.
+        context.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if context.in_user_namespace:
+            BecomeRoot().detach(context)
+        keep_only([*context.descriptors(), pids])
+        pid = syscalls.clone3(CLONE.PARENT, exit_signal=0)
+        if pid:
+            os.write(pids, b"%d" % pid)
+            os._exit(0)
+        os.close(pids)
+        syscalls.prctl(PR.SET_DUMPABLE, 0)
+        for step in steps:
+            current = step.name
+            step.apply(context)
+    except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
+        send_failure(context.report, current, error)
+    os._exit(1)
+
+
 def send_failure(report: int, step: str, error: BaseException) -> None:
     """Write the record; a reader that is gone changes nothing."""
     subject, number, message = describe_exception(error)
+    if isinstance(error, StepError) and error.step:
+        step = error.step
     try:
         os.write(report, LaunchError(step, subject, number, message).encode())
     except OSError:

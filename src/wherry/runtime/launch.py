@@ -16,29 +16,45 @@ from wherry.kernel.consts import CLONE
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.context import Context
 from wherry.runtime.errors import LaunchError, StepError, describe_exception
-from wherry.runtime.init import run_init
+from wherry.runtime.init import run_init, run_joiner
 from wherry.runtime.interface import Interface
-from wherry.runtime.plan import Plan, build_plan
+from wherry.runtime.plan import Plan, build_plan, process_steps
 from wherry.runtime.root import Root
-from wherry.runtime.spec import IdMapping, Spec
+from wherry.runtime.seccomp import Filter
+from wherry.runtime.spec import IdMapping, Process, Spec
+from wherry.runtime.steps import Step
+from wherry.runtime.steps.namespaces import FLAGS
 from wherry.runtime.steps.network import wire
 
 Stdio = tuple[int, int, int]
 RECORD_BYTES = 65536
 READY = b"\1ready"
+NO_NAMESPACES = CLONE(0)
 
 
 class Launched:
     """A process that runs its program now; the descriptors are the caller's to close."""
 
-    __slots__ = ("console", "devpts", "pid", "pidfd", "root")
+    __slots__ = ("console", "devpts", "namespaces", "pid", "pidfd", "root", "seccomp")
 
-    def __init__(self, pid: int, pidfd: int, console: int, root: int, devpts: int) -> None:
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        *,
+        console: int = -1,
+        root: int = -1,
+        devpts: int = -1,
+        namespaces: CLONE = NO_NAMESPACES,
+        seccomp: Filter | None = None,
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.console = console  # the pty's master, or -1
         self.root = root  # holds the root's mount; also the way to see the container's files
         self.devpts = devpts  # the container's devpts, or -1
+        self.namespaces = namespaces  # those that are not the host's: what an exec joins
+        self.seccomp = seccomp  # the container's filter: execs get the same
 
 
 def launch(
@@ -69,7 +85,9 @@ def launch(
             item.prepare(context)
         if spec.process.terminal:
             step = "console"
-            _open_console(context, spec)
+            _open_console(context, spec.process, context.devpts)
+            if spec.is_new("user"):
+                os.fchown(context.terminal, _host_id(spec.uid_mappings), -1)
         return _start(spec, plan, context, cgroup, interfaces)
     except LaunchError:
         context.close()
@@ -127,7 +145,94 @@ def _start(
         os.close(go)
         os.close(report)
     context.close_private()
-    return Launched(pid, pidfd, context.console, context.root, context.devpts)
+    return Launched(
+        pid,
+        pidfd,
+        console=context.console,
+        root=context.root,
+        devpts=context.devpts,
+        namespaces=namespaces_of(spec),
+        seccomp=plan.seccomp,
+    )
+
+
+def execute(target: Launched, process: Process, *, cgroup: Cgroup, stdio: Stdio | None) -> Launched:
+    """Start another process in a running container; raises LaunchError.
+
+    The container's pidfd leads into its namespaces, its filter is loaded, its cgroups are joined first. The
+    new process is a child of the caller, made by a joiner that has closed every descriptor of the host
+    before it forks into the container's pid namespace.
+    """
+    context = Context()
+    context.stdio = stdio
+    context.in_user_namespace = bool(target.namespaces & CLONE.NEWUSER)
+    try:
+        if process.terminal:
+            _open_console(context, process, target.devpts)
+        steps = tuple(process_steps(process, target.seccomp))
+        return _join(target, process, steps, context, cgroup)
+    except LaunchError:
+        context.close()
+        raise
+    except (OSError, StepError, ValueError) as error:
+        context.close()
+        raise LaunchError("exec", *describe_exception(error)) from error
+
+
+def _join(
+    target: Launched, process: Process, steps: tuple[Step, ...], context: Context, cgroup: Cgroup
+) -> Launched:
+    report, context.report = os.pipe2(os.O_CLOEXEC)
+    context.go, go = os.pipe2(os.O_CLOEXEC)
+    pids, pids_end = os.pipe2(os.O_CLOEXEC)
+    pid = -1
+    try:
+        cgroup_fd = cgroup.open_for_clone()
+        try:
+            joiner = syscalls.clone3(0, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
+            if joiner == 0:
+                run_joiner(context, steps, target.pidfd, target.namespaces, pids_end)
+        finally:
+            if cgroup_fd >= 0:
+                os.close(cgroup_fd)
+        try:
+            os.close(context.report)
+            context.report = -1
+            os.close(pids_end)
+            pids_end = -1
+            if cgroup_fd < 0:
+                cgroup.attach(joiner)
+            if process.oom_score_adj is not None:
+                set_oom_score(joiner, process.oom_score_adj)
+            os.write(go, b"g")
+        except BaseException:
+            end_child(joiner)
+            raise
+        os.waitpid(joiner, 0)
+        answer = os.read(pids, 32)
+        pid = int(answer) if answer else -1
+        await_exec(report)
+        if pid < 0:
+            raise LaunchError("exec", "", 0, "the joining process died")
+        pidfd = os.pidfd_open(pid)
+    except BaseException:
+        if pid > 0:
+            end_child(pid)
+        raise
+    finally:
+        for fd in (go, report, pids, pids_end):
+            if fd >= 0:
+                os.close(fd)
+    context.close_private()
+    return Launched(pid, pidfd, console=context.console, namespaces=target.namespaces)
+
+
+def namespaces_of(spec: Spec) -> CLONE:
+    """The namespaces that a container does not share with the host."""
+    flags = CLONE(0)
+    for namespace in spec.namespaces:
+        flags |= FLAGS[namespace.kind]
+    return flags
 
 
 def _clone(plan: Plan, context: Context, cgroup_fd: int) -> int:
@@ -198,14 +303,12 @@ def set_oom_score(pid: int, score: int) -> None:
         os.close(fd)
 
 
-def _open_console(context: Context, spec: Spec) -> None:
-    if context.devpts < 0:
+def _open_console(context: Context, process: Process, devpts: int) -> None:
+    if devpts < 0:
         raise StepError("/dev/pts", "a terminal needs a devpts mount at /dev/pts", errno.ENODEV)
-    context.console, context.terminal = tty.open_pty(context.devpts)
-    if spec.process.rows and spec.process.columns:
-        tty.set_window_size(context.console, spec.process.rows, spec.process.columns)
-    if spec.is_new("user"):
-        os.fchown(context.terminal, _host_id(spec.uid_mappings), -1)
+    context.console, context.terminal = tty.open_pty(devpts)
+    if process.rows and process.columns:
+        tty.set_window_size(context.console, process.rows, process.columns)
 
 
 def _host_id(mappings: tuple[IdMapping, ...]) -> int:

@@ -14,7 +14,7 @@ from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.errors import SpecError
 from wherry.runtime.interface import Interface
 from wherry.runtime.root import Root
-from wherry.runtime.seccomp import build_filter
+from wherry.runtime.seccomp import Filter, build_filter
 from wherry.runtime.spec import Mount, Process, Spec
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.cgroup import CgroupMount
@@ -60,11 +60,14 @@ _EVERY_CAPABILITY = (1 << 64) - 1
 class Plan:
     """What clone3 is to make new, and the steps of init."""
 
-    __slots__ = ("clone_flags", "steps")
+    __slots__ = ("clone_flags", "seccomp", "steps")
 
-    def __init__(self, clone_flags: CLONE, steps: tuple[Step, ...]) -> None:
+    def __init__(
+        self, clone_flags: CLONE, steps: tuple[Step, ...], seccomp: Filter | None = None
+    ) -> None:
         self.clone_flags = clone_flags
         self.steps = steps
+        self.seccomp = seccomp
 
     def describe(self) -> list[str]:
         """One line per step."""
@@ -113,12 +116,10 @@ def build_plan(
         steps.append(RootPropagation(PROPAGATION[spec.rootfs_propagation]))
     seccomp = build_filter(spec.seccomp, _bounding(spec.process)) if spec.seccomp else None
     steps += process_steps(spec.process, seccomp, gate=gate)
-    return Plan(_clone_flags(spec), tuple(steps))
+    return Plan(_clone_flags(spec), tuple(steps), seccomp)
 
 
-def process_steps(
-    process: Process, seccomp: tuple[bytes, int] | None, *, gate: int = -1
-) -> list[Step]:
+def process_steps(process: Process, seccomp: Filter | None, *, gate: int = -1) -> list[Step]:
     """From a process inside its root to the user's program; the same for init and for an exec."""
     steps: list[Step] = [Identify(process), CleanSlate(process.user.umask)]
     if process.rlimits:

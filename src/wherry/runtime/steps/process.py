@@ -287,6 +287,7 @@ class ChangeUser(Step):
                     self.cwd,
                     f'chdir to cwd ("{self.cwd}") set in config.json failed: {why}',
                     denied.errno or 0,
+                    step="cwd",
                 )
         syscalls.prctl(PR.SET_KEEPCAPS, 0)
         sets = self.capabilities
@@ -312,6 +313,7 @@ class ChangeUser(Step):
                 self.cwd,
                 f'chdir to cwd ("{self.cwd}") set in config.json failed: {why}',
                 error.errno or 0,
+                step="cwd",
             ) from error
         return None
 
