@@ -47,7 +47,6 @@ from wherry.shim.record import (
     ShimState,
     decode_exit,
     read_exit,
-    read_start_time,
     read_state,
 )
 from wherry.shim.teardown import bury_cgroup
@@ -119,7 +118,7 @@ class LogTarget:
 class ShimRequest:
     """All that a shim needs to start a container.
 
-    `oci` is an OCI config.json as plain data. `stdin` is "none" (/dev/null), "open" (stays open whatever
+    `oci` is an OCI config.json as plain data; its `process.terminal` decides about the pty. `stdin` is "none" (/dev/null), "open" (stays open whatever
     clients do) or "once" (closed with the first client's). `waiters` are spare connections of clients in
     `POST …/wait` whose headers are written: the shim answers them if the engine is gone at the exit.
     """
@@ -130,7 +129,6 @@ class ShimRequest:
     root: RootMount | Path
     cgroup_path: str
     cgroup_systemd: bool = False
-    tty: bool = False
     stdin: Literal["none", "open", "once"] = "none"
     log: LogTarget | None = None
     interfaces: Sequence[InterfaceValues] = ()
@@ -697,7 +695,6 @@ def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
         "root": {"path": str(root)} if isinstance(root, Path) else asdict(root),
         "cgroup": request.cgroup_path,
         "systemd": request.cgroup_systemd,
-        "tty": request.tty,
         "stdin": request.stdin,
         "log": None
         if log is None
@@ -766,15 +763,7 @@ def _bury_adopted(folder: Path, state: ShimState | None) -> ExitRecord | None:
         if record is None:
             _remove_folder(folder)
         return record
-    pidfd = -1
-    if state.pid and read_start_time(state.pid) == state.pid_start_time:
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(state.pid)
-    try:
-        return _bury_container(folder, state.cgroup, systemd=state.systemd, pidfd=pidfd)
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
+    return _bury_container(folder, state.cgroup, systemd=state.systemd, pidfd=-1)
 
 
 def _read_exit_at(folder: Path) -> ExitRecord | None:
