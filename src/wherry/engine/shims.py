@@ -239,6 +239,14 @@ class ShimHandle:
         """Closes the program's stdin after what clients have sent. Raises ShimGone."""
         await self._peer.request({"op": "close_stdin", "exec_id": exec_id})
 
+    async def open_root(self) -> int:
+        """A descriptor of the live root mount, the caller's to close. Raises ShimGone.
+
+        While it is open the upper directory stays in use: close it before `release` is awaited.
+        """
+        reply = await self._peer.request({"op": "open_root"})
+        return reply.fds.pop(0)
+
     async def add_waiter(self, fd: int) -> None:
         """Gives the shim a spare of a `POST …/wait` connection. Raises ShimGone."""
         await self._peer.request({"op": "add_waiter"}, [fd])
@@ -269,6 +277,7 @@ class ShimHandle:
             self._peer.close()
             os.close(self.pidfd)
             self.pidfd = -1
+            self._end_execs()
         await asyncio.to_thread(_remove_folder, self._folder)
 
     def _take_event(self, message: Message) -> None:
@@ -298,12 +307,16 @@ class ShimHandle:
             systemd=self._cgroup_systemd,
             pidfd=self.pidfd,
         )
+        self._end_execs()
+        if not self.exited.done():
+            self.exited.set_result(record)
+
+    def _end_execs(self) -> None:
+        """No exec outlives its container; of these nobody has told the exit code."""
         for handle in self.execs.values():
             if not handle.exited.done():
                 handle.exited.set_result(_KILLED_EXIT_CODE)
         self.execs.clear()
-        if not self.exited.done():
-            self.exited.set_result(record)
 
 
 class Shims:

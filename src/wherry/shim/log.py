@@ -68,9 +68,7 @@ def open_log(
     except OSError as error:
         warn(f"log output is lost: open {path}: {error.strerror}")
         return {}
-    return {
-        stream: LogSink(LineFramer(stream, attributes), writer) for stream in (STDOUT, STDERR)
-    }
+    return {stream: LogSink(LineFramer(stream, attributes), writer) for stream in (STDOUT, STDERR)}
 
 
 def _compress_and_exit(path: str) -> None:

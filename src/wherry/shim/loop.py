@@ -72,15 +72,19 @@ class Loop:
     def run(self) -> None:
         """Waits and calls back until stopped."""
         while not self._stopped:
-            for fd, events in self._epoll.poll(self._timeout()):
-                entry = self._watched.get(fd)
-                if entry is None:
-                    continue
-                try:
-                    entry[1](events)
-                except Exception as error:  # noqa: BLE001 # the shim's edge: see above
-                    self._report(error)
-            self._run_timers()
+            self.run_once()
+
+    def run_once(self) -> None:
+        """Waits for something, and calls back for all that is ready."""
+        for fd, events in self._epoll.poll(self._timeout()):
+            entry = self._watched.get(fd)
+            if entry is None:
+                continue
+            try:
+                entry[1](events)
+            except Exception as error:  # noqa: BLE001 # the shim's edge: see above
+                self._report(error)
+        self._run_timers()
 
     def close(self) -> None:
         """Closes the epoll descriptor."""

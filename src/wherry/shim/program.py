@@ -83,9 +83,7 @@ def start_program(
     if terminal:
         launched = start(None)
         # epoll knows a descriptor once: reading and writing each have their own.
-        return Program(
-            exec_id, launched, os.dup(launched.console), (os.dup(launched.console),)
-        )
+        return Program(exec_id, launched, os.dup(launched.console), (os.dup(launched.console),))
     input_fd = -1
     if stdin:
         stdin_fd, input_fd = os.pipe2(os.O_CLOEXEC)

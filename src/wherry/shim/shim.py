@@ -5,7 +5,7 @@ execs, and leaves the exit record. Order at the end (pitfalls 13, 14): outputs a
 written, the engine is told and says `release`, or is found gone; only then clients' streams end, and mounts
 and cgroups are freed.
 
-Messages from the engine carry `op` (see `_OPERATIONS`) and a number `re`, which the answer repeats; what the
+Messages from the engine carry `op` (see `_operations`) and a number `re`, which the answer repeats; what the
 shim says by itself carries `event`: "exited", "exec_exited", "detached".
 """
 
@@ -47,9 +47,9 @@ from wherry.shim.loop import READ, WRITE, Loop
 from wherry.shim.program import Program, start_program
 from wherry.shim.protocol import Channel, Message, ProtocolError, close_all, listen_at
 from wherry.shim.record import (
+    EXIT_NAME,
     SOCKET_NAME,
     STATE_NAME,
-    EXIT_NAME,
     ExitRecord,
     ShimState,
     write_record,
@@ -116,6 +116,17 @@ class Shim:
         self._record: ExitRecord | None = None
         self._sessions = 0
         self._is_freed = False
+        self._operations: dict[str, Callable[[Message], _Answer | None]] = {
+            "hello": self._hello,
+            "attach": self._attach,
+            "exec": self._exec,
+            "resize": self._resize,
+            "close_stdin": self._close_stdin,
+            "add_waiter": self._add_waiter,
+            "open_root": self._open_root,
+            "release_exec": self._release_exec,
+            "release": self._release,
+        }
 
     def run(self, first: Message) -> None:
         """Obeys the first order, which must be a launch, and serves until the end."""
@@ -146,9 +157,7 @@ class Shim:
             return False
         self._init = program
         self._programs[program.launched.pid] = program
-        self._say(
-            {"re": number, "pid": program.launched.pid}, [os.dup(program.launched.pidfd)]
-        )
+        self._say({"re": number, "pid": program.launched.pid}, [os.dup(program.launched.pidfd)])
         fds, message.fds = message.fds, []
         clients = get_objects(body, "attachments")
         self._waiters = fds[len(clients) :]
@@ -161,9 +170,7 @@ class Shim:
         self._container_id = get_str(body, "container_id")
         folder_flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         self._folder_fd = os.open(get_str(body, "folder"), folder_flags)
-        self._state = ShimState(
-            cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd")
-        )
+        self._state = ShimState(cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd"))
         write_record(self._folder_fd, STATE_NAME, self._state)
         # An engine that found no socket has removed the folder: then this fails, as it must.
         self._listener = listen_at(self._folder_fd, SOCKET_NAME)
@@ -233,10 +240,10 @@ class Shim:
         answer: dict[str, object] = {"re": get_int(body, "re")}
         fds: list[int] = []
         try:
-            operation = _OPERATIONS.get(get_str(body, "op"))
+            operation = self._operations.get(get_str(body, "op"))
             if operation is None:
                 raise ProtocolError(f"unknown operation {get_str(body, 'op')!r}")
-            result = operation(self, message)
+            result = operation(message)
             if result is None:
                 return
             values, fds = result
@@ -319,7 +326,7 @@ class Shim:
         if program is not None:
             self._finish(program)
 
-    def _release(self, message: Message) -> _Answer:
+    def _release(self, _: Message) -> _Answer:
         if self._record is None:
             raise ProtocolError("the container has not ended")
         # Those connections are the engine's to answer.
@@ -508,17 +515,6 @@ class Shim:
 
 _Answer = tuple[dict[str, object], list[int]]
 _DONE: _Answer = ({}, [])
-_OPERATIONS: dict[str, Callable[[Shim, Message], _Answer | None]] = {
-    "hello": Shim._hello,
-    "attach": Shim._attach,
-    "exec": Shim._exec,
-    "resize": Shim._resize,
-    "close_stdin": Shim._close_stdin,
-    "add_waiter": Shim._add_waiter,
-    "open_root": Shim._open_root,
-    "release_exec": Shim._release_exec,
-    "release": Shim._release,
-}
 
 
 def _ignore_signal(_number: int, _frame: object) -> None:

@@ -43,10 +43,9 @@ def _serve(channel: Channel, message: Message) -> None:
     operation = get_str(message.body, "op")
     if operation == "hello":
         channel.send({"re": get_int(message.body, "re"), "pid": os.getpid()})
-    elif operation == "fork" and len(message.fds) == 1:
-        if os.fork() == 0:
-            channel.close()
-            run_shim(message.fds[0])
+    elif operation == "fork" and len(message.fds) == 1 and os.fork() == 0:
+        channel.close()
+        run_shim(message.fds[0])
     message.close()
 
 

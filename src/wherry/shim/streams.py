@@ -21,7 +21,6 @@ import errno
 import os
 import socket
 import struct
-import time
 from collections.abc import Callable
 
 from wherry.shim.detach import DetachScanner
