@@ -93,15 +93,17 @@ class LayerStore:
         record = self.get(diff_id)
         return self._drivers[record.driver].open(self.folder / record.key, record)
 
-    def open_stack(self, diff_ids: Sequence[Digest]) -> tuple[Path, ...]:
+    def open_stack(self, diff_ids: Sequence[Digest], base: Path | None = None) -> tuple[Path, ...]:
         """The trees of an image whose layers are `diff_ids`, bottom first; the result is topmost first.
+
+        `base` is a tree below them all.
 
         Cut where a layer's root is opaque (overlayfs ignores that mark on a root), completed by
         attribute layers. Raises TooManyLayers, NoSuchLayer, OSError, BadContent.
         """
         if len(diff_ids) > MAX_LAYERS:
             raise TooManyLayers
-        trees: list[Path] = []  # bottom first
+        trees = [base] if base is not None else []  # bottom first
         for diff_id in diff_ids:
             record = self.get(diff_id)
             if record.opaque_root:
@@ -114,15 +116,15 @@ class LayerStore:
                     trees.append(extra)
         return tuple(reversed(trees))
 
-    def stack_root(self, diff_ids: Sequence[Digest], stack: Sequence[Path]) -> Attributes:
+    def stack_root(self, diff_ids: Sequence[Digest], base: Path | None = None) -> Attributes:
         """The attributes of an image's root: those of the topmost layer that describes it."""
         for diff_id in reversed(diff_ids):
             record = self.get(diff_id)
             if not record.implicit_root:
                 return root_attributes([self.tree(diff_id)])
             if record.opaque_root:
-                break
-        return PLAIN if diff_ids else root_attributes(stack)
+                return PLAIN
+        return PLAIN if base is None else root_attributes([base])
 
     def remove(self, diff_id: Digest, trash: Path) -> None:
         """Forgets a layer and moves its folder away, for the caller to delete in its own time."""

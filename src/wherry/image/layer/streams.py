@@ -234,7 +234,7 @@ class Beside:
 
 
 class Digester:
-    """Passes a stream through while hashing it, in a second thread, and counts its bytes."""
+    """Passes a stream through while hashing it (and writing it to `out`), in a second thread; counts its bytes."""
 
     def __init__(self, read: Read, algorithm: str = "sha256", out: int | None = None) -> None:
         self._read = read
@@ -251,6 +251,11 @@ class Digester:
             self._beside.put(data)
         return data
 
+    def write(self, data: bytes) -> None:
+        """Takes bytes that do not come from a stream."""
+        self.size += len(data)
+        self._beside.put(data)
+
     def hexdigest(self) -> str:
         """Of all that was read; waits until it is hashed and written."""
         self._beside.close()
@@ -260,6 +265,29 @@ class Digester:
         self._hash.update(piece)
         if self._out is not None:
             write_all(self._out, piece)
+
+
+class Buffered:
+    """Gathers small writes into large ones."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Takes bytes; passes them on now and then."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Passes on what is left."""
+        if self._pieces:
+            self._write(b"".join(self._pieces))
+            self._pieces.clear()
+            self._size = 0
 
 
 def write_all(fd: int, data: bytes) -> None:

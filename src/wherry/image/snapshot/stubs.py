@@ -17,8 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.image.content import remove_tree, sync_folder
-from wherry.kernel.syscalls import syncfs
+from wherry.image.content import remove_tree
 
 _INIT_FOLDERS = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
 _INIT_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
@@ -106,13 +105,9 @@ class StubLayers:
         for stub in reversed(stubs):  # children before their directory, whose times they change
             if stub.kind == stat.S_IFDIR:
                 set_attributes(temporary / stub.path, stub.attributes)
-        fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syncfs(fd)
-        finally:
-            os.close(fd)
+        # Not synced: there is no file data in it, and journals keep the order of names, so that after a
+        # power cut the folder is whole or not there. A sync here would be felt in `create`.
         temporary.rename(target)
-        sync_folder(self._folder)
         return target
 
 
