@@ -182,8 +182,7 @@ def fstatfs_type(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
     if _fstatfs(fd, buffer) < 0:
         raise _fail("fstatfs")
-    kind: int = _LONG.unpack_from(buffer)[0]
-    return kind & 0xFFFFFFFF
+    return _LONG.unpack_from(buffer)[0] & 0xFFFFFFFF
 
 
 def syncfs(fd: int) -> None:

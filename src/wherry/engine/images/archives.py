@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wherry.engine.images.pipes import feed_pipe, open_pipe
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.config import parse_descriptor
 from wherry.image.content import BadContent
@@ -74,7 +75,7 @@ async def _run_load(
             os.close(source)
             await lines.put(None)
 
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = open_pipe()
     worker = asyncio.ensure_future(work(reader))
     feeder = asyncio.ensure_future(feed_pipe(writer, stream))
     try:
@@ -126,35 +127,3 @@ def _layer_progress(value: JsonValue) -> Progress | None:
         total=get_int(value, "total"),
         detail=True,
     )
-
-
-async def feed_pipe(writer: int, stream: AsyncIterator[bytes]) -> None:
-    """Copies a stream into a pipe and closes it; a reader that has gone ends the copy, not the engine."""
-    os.set_blocking(writer, False)
-    try:
-        async for piece in stream:
-            view = memoryview(piece)
-            while view:
-                try:
-                    view = view[os.write(writer, view) :]
-                except BlockingIOError:
-                    await _writable(writer)
-    except BrokenPipeError:
-        pass
-    finally:
-        os.close(writer)
-
-
-async def _writable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_writer(fd, wake)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)

@@ -44,4 +44,4 @@ class SnapshotRecord:
     image_id: str = ""  # empty: over nothing
     diff_ids: tuple[Digest, ...] = ()
     volatile: bool = False
-    base: str = ""  # of the host image: the mask that lies over the machine's own root
+    over_host: bool = False  # the machine's own root is below all layers

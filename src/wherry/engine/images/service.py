@@ -14,27 +14,37 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from wherry.engine.clock import ZERO_TIME, now
-from wherry.engine.images import archives
+from wherry.engine.clock import ZERO_TIME, format_time, now
+from wherry.engine.filters import Filters
+from wherry.engine.images import archives, exporting, listing, making
 from wherry.engine.images.catalog import Catalog, lookup_name, restore_names
+from wherry.engine.images.changes import Change, parse_changes
 from wherry.engine.images.collector import Collector
 from wherry.engine.images.ingest import Ingest
 from wherry.engine.images.records import ImageRecord, SnapshotRecord
 from wherry.engine.images.removal import Deleted, ImageUser, Removal
 from wherry.engine.images.snapshots import Snapshots
+from wherry.engine.images.worker import run_image_worker
 from wherry.engine.store import Store
 from wherry.image.config import ImageConfig, parse_config, parse_manifest
-from wherry.image.content import BadContent, ContentStore
+from wherry.image.content import BadContent, ContentStore, NoSuchBlob
+from wherry.image.host import HostTree
+from wherry.image.layer.mount import TAR_NAME
 from wherry.image.layer.record import LayerRecord
 from wherry.image.layer.store import MAX_LAYERS, LayerStore, TooManyLayers
-from wherry.image.reference import InvalidReference, parse_reference
+from wherry.image.reference import InvalidReference, Reference, parse_reference, parse_tagged
 from wherry.lib.jsonvalue import JsonValue
-from wherry.model.errors import NoSuchImage
-from wherry.model.image import Descriptor, Digest, Image, ImageId, Platform, RootMount
+from wherry.model.container import ContainerConfig
+from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotSupported
+from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform, RootMount
 from wherry.model.platforms import best_match, format_platform
 from wherry.model.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+_HOST_NAMES = frozenset(("host", "host:latest"))
+_HOST_ID_PREFIX = 12
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Publish = Callable[[str, str, str, Mapping[str, str]], None]
 
@@ -66,7 +76,8 @@ class Images:
             logger.info("removed %d files that an earlier engine left in tmp", removed)
         self.layers = LayerStore(root, run, driver)
         self.catalog = Catalog(store)
-        self.snapshots = Snapshots(store, root, self.layers)
+        self.host = HostTree(run / "layers")
+        self.snapshots = Snapshots(store, root, self.layers, self.host)
         self.collector = Collector(self.content, self.layers, self._needs)
         self.root = root
         self._store = store
@@ -79,10 +90,21 @@ class Images:
         """Tells who answers which containers are made from an image."""
         self._users = users
 
+    async def start(self) -> None:
+        """Prepares what the first container would wait for: the host image's tree."""
+        try:
+            await asyncio.to_thread(self.host.current)
+        except (NotSupported, OSError) as error:
+            logger.warning("the image `host` is not available: %s", error)
+
     async def close(self) -> None:
         """Unmounts the layers that no container has, and waits for what is being removed."""
-        await asyncio.to_thread(self.layers.close_unused, self.snapshots.used_layers())
+        await asyncio.to_thread(self._unmount)
         await self.collector.close()
+
+    def _unmount(self) -> None:
+        self.layers.close_unused(self.snapshots.used_layers())
+        self.host.close()
 
     def _restore(self) -> None:
         for record in self.catalog.images():
@@ -109,6 +131,8 @@ class Images:
 
         With a platform, the one of the name's images that is for it.
         """
+        if self._is_host(ref):
+            return self._host_image()
         record = self.catalog.resolve(ref)
         if platform is None:
             return self._image(record.images[0])
@@ -131,6 +155,31 @@ class Images:
         """Every image, newest first."""
         images = [self._image(record.id) for record in self.catalog.images()]
         return tuple(sorted(images, key=lambda image: (image.created, image.id), reverse=True))
+
+    def _is_host(self, ref: str) -> bool:
+        if ref in _HOST_NAMES:
+            return True
+        digits = ref.removeprefix("sha256:")
+        return len(digits) >= _HOST_ID_PREFIX and self.host.image_digest().startswith(digits)
+
+    def _host_image(self) -> Image:
+        return Image(
+            id=ImageId("sha256:" + self.host.image_digest()),
+            repo_tags=("host:latest",),
+            comment="this machine's own programs, without its data",
+            created=format_time(self.host.packages_time_ns()),
+            platform=making.own_platform(),
+            config=ContainerConfig(env=(f"PATH={DEFAULT_PATH}",), cmd=("bash",)),
+            history=(HistoryEntry(created_by="the root file system of this machine, masked"),),
+            is_host=True,
+        )
+
+    def host_base_of(self, image: Image) -> str:
+        """The id of the host image below an image; empty for an image that stands alone."""
+        record = self.catalog.find(image.id)
+        if record is not None:
+            return record.host_base
+        return image.id if image.is_host else ""
 
     def _image(self, image_id: ImageId) -> Image:
         record = self.catalog.get(image_id)
@@ -175,10 +224,14 @@ class Images:
     def tag(self, ref: str, repository: str, tag: str = "") -> None:
         """Gives an image one more name. Raises NoSuchImage, InvalidReference."""
         image = self.get(ref)
+        if self.catalog.find(image.id) is None:
+            raise Forbidden("the built-in image `host` cannot be tagged; commit a container of it")
         text = f"{repository}:{tag}" if tag else repository
         reference = parse_reference(text)
         if reference.digest:
             raise InvalidReference("refusing to create a tag with a digest reference")
+        if reference.with_default_tag().familiar() in _HOST_NAMES:
+            raise Forbidden("the name host is that of the built-in image")
         self.point(reference.with_default_tag().canonical(), image.id, image.manifest)
 
     def point(self, canonical: str, image_id: ImageId, target: Descriptor | None) -> None:
@@ -190,15 +243,17 @@ class Images:
         if not reference.digest:
             self.publish("tag", image_id, reference.familiar())
 
-    def publish(self, action: str, image_id: str, name: str, actor_id: str = "") -> None:
-        """Publishes an event of an image, with its labels; `actor_id` when Docker shows the name there."""
+    def publish(self, action: str, image_id: str, name: str) -> None:
+        """Publishes an event of an image."""
         labels: Mapping[str, str] = {}
         if self.catalog.find(ImageId(image_id)) is not None:
             labels = self._config(ImageId(image_id)).config.labels
-        self._publish("image", action, actor_id or image_id, {**labels, "name": name})
+        self._publish("image", action, image_id, {**labels, "name": name})
 
     async def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> list[Deleted]:
         """Removes what `ref` names, as `docker rmi` does. Raises NoSuchImage, Conflict."""
+        if self._is_host(ref):
+            raise Forbidden("the built-in image `host` cannot be removed")
         image_id = self.catalog.resolve(ref).images[0]
         removal = Removal(
             self.catalog,
@@ -291,10 +346,9 @@ class Images:
         }
         await self.register(image_id, manifest=manifest, blobs=blobs)
         with self._store.transaction():
-            for name in (f"{repository}@{target.digest}", f"{repository}:{tag}" if tag else ""):
-                if name:
-                    self.catalog.point(name, image_id, target)
-            self.catalog.put_image(replace(self.catalog.get(image_id), last_tag_time=now()))
+            self.point(f"{repository}@{target.digest}", image_id, target)
+            if tag:
+                self.point(f"{repository}:{tag}", image_id, target)
         return image_id
 
     async def register(
@@ -340,6 +394,232 @@ class Images:
         """Takes every image of an archive in (docker-archive or OCI, packed or not); yields Docker's lines."""
         return archives.load(self, stream, quiet=quiet, platform=platform)
 
+    def save(self, refs: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
+        """Images as one archive, docker-archive and OCI layout in one. Raises NoSuchImage at once."""
+        return exporting.save(self, exporting.choose(self, refs, platform))
+
+    async def import_(
+        self,
+        stream: AsyncIterator[bytes],
+        *,
+        repository: str = "",
+        tag: str = "",
+        source: str = "-",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: Platform | None = None,
+    ) -> Image:
+        """An image of one layer, from a tar of a root file system, tagged when a repository is given."""
+        name = self._new_name(repository, tag)
+        image = await making.import_tar(
+            self, stream, source=source, message=message, changes=changes, platform=platform
+        )
+        self.publish("import", image.id, name or image.id)
+        if name:
+            self.point(name, image.id, image.manifest)
+        return self._image(image.id)
+
+    async def commit(
+        self,
+        key: str,
+        *,
+        config: ContainerConfig,
+        repository: str = "",
+        tag: str = "",
+        author: str = "",
+        comment: str = "",
+        changes: Sequence[str] = (),
+    ) -> Image:
+        """An image of a container's changes; the caller has paused it, and gives its config."""
+        name = self._new_name(repository, tag)
+        parent = self._parent_of(key)
+        words = (*(config.entrypoint or ()), *(config.cmd or ()))
+        image = await making.commit(
+            self,
+            key,
+            parent,
+            config=config,
+            created_by=" ".join(words),
+            author=author,
+            comment=comment,
+            changes=changes,
+        )
+        if name:
+            self.point(name, image.id, image.manifest)
+        return self._image(image.id)
+
+    def _new_name(self, repository: str, tag: str) -> str:
+        if not repository:
+            return ""
+        reference = parse_tagged(repository, tag)
+        if reference.digest:
+            raise InvalidReference("cannot import digest reference")
+        if reference.familiar() in _HOST_NAMES:
+            raise Forbidden("the name host is that of the built-in image")
+        return reference.canonical()
+
+    def _parent_of(self, key: str) -> Image | None:
+        image_id = self.snapshots.get(key).image_id
+        if not image_id:
+            return None
+        record = self.catalog.find(ImageId(image_id))
+        return self._image(record.id) if record is not None else self._host_image()
+
+    # ---- for the builder
+
+    def building(self) -> AbstractContextManager[None]:
+        """While open, nothing is collected: layers and images may be made before anything names them."""
+        return self.collector.hold()
+
+    async def commit_layer(
+        self,
+        parent: Image | None,
+        key: str,
+        *,
+        config: ContainerConfig,
+        history: HistoryEntry,
+        platform: Platform | None = None,
+    ) -> Image:
+        """The parent with one more layer, a snapshot's changes; none when nothing changed."""
+        with self.collector.hold():
+            layer = await making.layer_of_snapshot(self, key)
+            return await self._add_layer(parent, layer, config, history, platform)
+
+    async def add_layer(
+        self,
+        parent: Image | None,
+        stream: AsyncIterator[bytes],
+        *,
+        config: ContainerConfig,
+        history: HistoryEntry,
+        platform: Platform | None = None,
+    ) -> Image:
+        """The parent with one more layer, from a tar stream."""
+        with self.collector.hold():
+            layer = await making.layer_of_stream(self, stream)
+            return await self._add_layer(parent, layer, config, history, platform)
+
+    async def add_history(
+        self,
+        parent: Image | None,
+        *,
+        config: ContainerConfig,
+        history: HistoryEntry,
+        platform: Platform | None = None,
+    ) -> Image:
+        """The parent's layers with another config and a line of history that changed no file."""
+        with self.collector.hold():
+            return await self._add_layer(parent, None, config, history, platform)
+
+    async def make_image(self, config: ImageConfig, parent: Image | None = None) -> Image:
+        """An image of layers that are here already, in any order. The caller is `building`."""
+        host_base = self.host_base_of(parent) if parent else ""
+        return await making.make_image(self, config, parent=parent, host_base=host_base)
+
+    async def _add_layer(
+        self,
+        parent: Image | None,
+        layer: LayerRecord | None,
+        config: ContainerConfig,
+        history: HistoryEntry,
+        platform: Platform | None,
+    ) -> Image:
+        history = replace(history, created=history.created or now(), empty_layer=layer is None)
+        return await making.add_layer(
+            self, parent, layer, config=config, history=history, platform=platform
+        )
+
+    # ---- giving content out (ImageSource)
+
+    def list_tags(self, repository: str) -> tuple[str, ...]:
+        """See ImageSource."""
+        return tuple(sorted(name.tag for name in self.tags_of(repository)))
+
+    def tags_of(self, repository: str) -> tuple[Reference, ...]:
+        """The tags of a canonical repository."""
+        found = [parse_reference(name) for name, _ in self.catalog.names()]
+        return tuple(ref for ref in found if ref.repository == repository and ref.tag)
+
+    async def push_target(self, name: str) -> Descriptor:
+        """See ImageSource."""
+        return await making.push_target(self, name)
+
+    async def add_repo_digest(self, repository: str, target: Descriptor) -> None:
+        """See ImageSource."""
+        for record in self.catalog.images():
+            if record.manifest == target or target.digest in record.blobs:
+                self.point(f"{repository}@{target.digest}", record.id, target)
+                return
+
+    def retarget(self, image_id: ImageId, old: Descriptor, new: Descriptor) -> None:
+        """The tags of an image that meant one manifest mean another of the same image from now on."""
+        with self._store.transaction():
+            for reference in self.catalog.names_of(image_id):
+                name = self.catalog.name(reference.canonical())
+                if name is not None and name.target == old and not reference.digest:
+                    self.catalog.point(reference.canonical(), image_id, new)
+
+    def layer_tar(self, digest: Digest) -> Path:
+        """The file of a blob; a layer's own tar stands for a blob that was never stored. Raises NotFound."""
+        path = self.content.path(digest)
+        if path.exists():
+            return path
+        tar = self.layers.folder / digest.partition(":")[2] / TAR_NAME
+        if tar.exists():
+            return tar
+        raise NoSuchBlob(digest)
+
+    # ---- lists and sizes
+
+    def list_all(self, filters: Filters | None = None, *, all_: bool = False) -> tuple[Image, ...]:
+        """Images newest first, as `docker image ls` selects them. Raises InvalidFilter, NoSuchImage."""
+        filters = filters or {}
+        refs = (*filters.get("before", ()), *filters.get("since", ()))
+        return listing.select_images(
+            self.all(),
+            filters,
+            find={ref: self.get(ref) for ref in refs},
+            parents=self._parents(),
+            all_=all_,
+        )
+
+    def history(self, ref: str) -> tuple[listing.HistoryLine, ...]:
+        """The lines of `docker history`. Raises NoSuchImage."""
+        image = self.get(ref)
+        return listing.build_history(image, self._sizes())
+
+    def disk_usage(self) -> tuple[tuple[listing.ImageUsage, ...], int]:
+        """Every image with its shared bytes, and the bytes of all layers."""
+        usages, total = listing.measure_usage(self.all(), self._sizes())
+        return tuple(
+            replace(usage, containers=len(self._users(usage.image.id))) for usage in usages
+        ), total
+
+    async def prune(self, filters: Filters | None = None) -> tuple[list[Deleted], int]:
+        """Removes unused images; returns what `rmi` would have said, and the bytes freed."""
+        chosen = listing.select_prunable(
+            self.all(),
+            filters or {},
+            used=frozenset(image.id for image in self.all() if self._users(image.id)),
+            parents=self._parents(),
+        )
+        deleted: list[Deleted] = []
+        with self.collector.hold():
+            for image in chosen:
+                refs = (*image.repo_tags, *image.repo_digests) or (image.id,)
+                for ref in refs:
+                    try:
+                        deleted += await self.remove(ref)
+                    except (Conflict, NoSuchImage):
+                        continue  # another of them went first, or it is used after all
+        return deleted, self.collect()
+
+    def _parents(self) -> frozenset[str]:
+        return frozenset(record.parent for record in self.catalog.images() if record.parent)
+
+    def _sizes(self) -> dict[Digest, int]:
+        return {record.diff_id: record.size_bytes for record in self.layers.all()}
+
     # ---- snapshots
 
     async def create_snapshot(
@@ -350,6 +630,7 @@ class Images:
             image_id=image.id if image else "",
             diff_ids=image.diff_ids if image else (),
             volatile=volatile,
+            over_host=image is not None and bool(self.host_base_of(image)),
         )
         return await self.snapshots.create(key, record)
 
@@ -357,10 +638,43 @@ class Images:
         """What to mount for a snapshot. Raises NoSuchSnapshot."""
         return self.snapshots.root_mount(key)
 
+    async def image_mount(self, image: Image) -> RootMount:
+        """An image alone, read-only, without mount points: for `--mount type=image` and COPY --from."""
+        record = SnapshotRecord(diff_ids=image.diff_ids, over_host=bool(self.host_base_of(image)))
+        trees = await asyncio.to_thread(self.snapshots.trees, record)
+        return RootMount(lowers=tuple(map(str, trees)))
+
+    def trees_of(self, key: str) -> tuple[Path, ...]:
+        """A snapshot's upper directory and the trees below it, without mount points. May mount: blocking."""
+        return (self.snapshots.upper(key), *self.snapshots.trees(self.snapshots.get(key)))
+
+    async def snapshot_usage(self, key: str) -> int:
+        """The bytes that a snapshot's own files hold."""
+        upper = str(self.snapshots.upper(key))
+        result = await run_image_worker("wherry.image.layer.diff:usage", {"upper": upper})
+        return result if isinstance(result, int) else 0
+
+    async def changes(self, key: str) -> list[Change]:
+        """What a snapshot changed, sorted by path, as `docker diff` shows it."""
+        lowers = await asyncio.to_thread(self.snapshots.lowers, key)
+        result = await run_image_worker(
+            "wherry.image.layer.diff:changes",
+            {"upper": str(self.snapshots.upper(key)), "trees": [str(tree) for tree in lowers]},
+        )
+        return parse_changes(result)
+
+    def export(self, key: str) -> AsyncIterator[bytes]:
+        """The whole root of a snapshot as a tar."""
+        return exporting.export(self, key)
+
     async def remove_snapshot(self, key: str) -> None:
         """Removes a snapshot; its files are freed in their own time. Idempotent."""
         for folder in self.snapshots.forget(key):
             self.collector.discard(folder)
+        try:
+            (self.root / "containers" / key).rmdir()
+        except OSError:
+            pass  # the engine keeps a container's log and files there
 
 
 def _for_platform(ref: str, platform: Platform) -> str:

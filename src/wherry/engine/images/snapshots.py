@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from wherry.engine.images.records import SnapshotRecord
 from wherry.engine.store import Store, Table
+from wherry.image.host import HostTree
 from wherry.image.layer.store import LayerStore
-from wherry.image.snapshot.stubs import PLAIN, Attributes, set_attributes
+from wherry.image.snapshot.stubs import Attributes, set_attributes
 from wherry.model.errors import NotFound
 from wherry.model.image import Digest, RootMount
+
+_StackKey = tuple[tuple[Digest, ...], Path | None]
 
 
 class NoSuchSnapshot(NotFound):
@@ -38,14 +40,15 @@ class Stack:
 
 
 class Snapshots:
-    """Those of one ROOT. What the machine's own root contributes comes from `host_trees`."""
+    """Those of one ROOT."""
 
-    def __init__(self, store: Store, root: Path, layers: LayerStore) -> None:
+    def __init__(self, store: Store, root: Path, layers: LayerStore, host: HostTree) -> None:
         self._containers = root / "containers"
         self._layers = layers
+        self._host = host
         self._table = Table(store, "snapshots", SnapshotRecord)
         self._records = dict(self._table.items())
-        self._stacks: dict[tuple[Digest, ...], Stack] = {}
+        self._stacks: dict[_StackKey, Stack] = {}
 
     def get(self, key: str) -> SnapshotRecord:
         """Raises NoSuchSnapshot."""
@@ -66,13 +69,11 @@ class Snapshots:
         """Every layer below some snapshot."""
         return {diff_id for record in self._records.values() for diff_id in record.diff_ids}
 
-    async def create(
-        self, key: str, record: SnapshotRecord, base: Sequence[Path] = ()
-    ) -> RootMount:
-        """Makes the directories. `base` are trees below all layers (the host's). Replaces nothing."""
-        stack = self._stacks.get(record.diff_ids) if not base else None
+    async def create(self, key: str, record: SnapshotRecord) -> RootMount:
+        """Makes the directories; raises FileExistsError when they are there."""
+        stack = self._find(record)
         if stack is None:
-            stack = await asyncio.to_thread(self._open, record.diff_ids, base)
+            stack = await asyncio.to_thread(self._open, record)
         folder = self._containers / key
         folder.mkdir(mode=0o710, parents=True, exist_ok=True)
         upper = folder / "upper"
@@ -83,18 +84,20 @@ class Snapshots:
         self._records[key] = record
         return self._mount(key, record, stack)
 
-    def root_mount(self, key: str, base: Sequence[Path] = ()) -> RootMount:
+    def root_mount(self, key: str) -> RootMount:
         """What to mount. Raises NoSuchSnapshot, OSError, BadContent."""
         record = self.get(key)
-        stack = self._stacks.get(record.diff_ids) if not base else None
-        if stack is None:
-            stack = self._open(record.diff_ids, base)
-        return self._mount(key, record, stack)
+        return self._mount(key, record, self._find(record) or self._open(record))
 
-    def image_mount(self, diff_ids: tuple[Digest, ...], base: Sequence[Path] = ()) -> RootMount:
-        """An image's trees alone, without an upper directory nor mount points. May mount layers: blocking."""
-        stack = self._open(diff_ids, base)
-        return RootMount(lowers=tuple(map(str, stack.trees)) or (str(stack.init),))
+    def trees(self, record: SnapshotRecord) -> tuple[Path, ...]:
+        """The trees below a snapshot's upper directory, topmost first, without the mount points."""
+        return (self._find(record) or self._open(record)).trees
+
+    def lowers(self, key: str) -> tuple[Path, ...]:
+        """The trees below a snapshot's upper directory, the mount points on top."""
+        record = self.get(key)
+        stack = self._find(record) or self._open(record)
+        return (stack.init, *stack.trees)
 
     def forget(self, key: str) -> tuple[Path, ...]:
         """Forgets a snapshot; returns the directories that are to be removed. Idempotent."""
@@ -112,12 +115,16 @@ class Snapshots:
         """After layers have gone: what was opened may not be there any more."""
         self._stacks.clear()
 
-    def _open(self, diff_ids: tuple[Digest, ...], base: Sequence[Path]) -> Stack:
-        trees = (*self._layers.open_stack(diff_ids), *base)
-        root = self._layers.stack_root(diff_ids, trees) if diff_ids else PLAIN
+    def _find(self, record: SnapshotRecord) -> Stack | None:
+        base = self._host.current() if record.over_host else None
+        return self._stacks.get((record.diff_ids, base))
+
+    def _open(self, record: SnapshotRecord) -> Stack:
+        base = self._host.current() if record.over_host else None
+        trees = self._layers.open_stack(record.diff_ids, base)
+        root = self._layers.stack_root(record.diff_ids, base)
         stack = Stack(trees, root, self._layers.stubs.init_layer(trees, root))
-        if not base:
-            self._stacks[diff_ids] = stack
+        self._stacks[record.diff_ids, base] = stack
         return stack
 
     def _mount(self, key: str, record: SnapshotRecord, stack: Stack) -> RootMount:

@@ -1,1 +1,0 @@
-"""Benchmarks: ratios against other engines in one run, never absolute claims."""

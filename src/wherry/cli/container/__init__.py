@@ -1,1 +1,0 @@
-"""The verbs of `wherry container`, one file each."""

@@ -1,1 +1,0 @@
-"""The verbs of `wherry image`, one file each."""

@@ -1,1 +1,0 @@
-"""The verbs of `wherry volume`, one file each."""

@@ -1,0 +1,200 @@
+"""Lists, histories and sizes of images, with Docker's filters. Pure: records in, records out."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from wherry.engine.clock import parse_time
+from wherry.engine.filters import Filters, InvalidFilter, check_filters, flag_filter, match_labels
+from wherry.image.reference import InvalidReference, parse_reference
+from wherry.model.errors import InvalidArgument
+from wherry.model.image import Digest, Image
+
+LIST_FILTERS = frozenset(("before", "dangling", "label", "label!", "reference", "since", "until"))
+PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNITS_NS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """One line of `docker history`, newest first; `created` is RFC 3339."""
+
+    id: str
+    created: str
+    created_by: str
+    comment: str
+    size_bytes: int
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageUsage:
+    """What an image takes on disk: in all, of that with other images, and who uses it."""
+
+    image: Image
+    shared_bytes: int
+    containers: int = -1
+
+
+def select_images(
+    images: Sequence[Image],
+    filters: Filters,
+    *,
+    find: Mapping[str, Image],
+    parents: frozenset[str],
+    all_: bool = False,
+) -> tuple[Image, ...]:
+    """The images that pass; `find` has the image of each reference in `before` and `since`.
+
+    `parents` are ids of images that others were made from: without names, they are intermediate and
+    only shown with `all_`. Raises InvalidFilter.
+    """
+    check_filters(filters, LIST_FILTERS)
+    selected = images
+    if "dangling" in filters:
+        dangling = flag_filter(filters, "dangling", default=False)
+        selected = [
+            image
+            for image in selected
+            if (not image.repo_tags and not image.repo_digests and image.id not in parents)
+            == dangling
+        ]
+    for ref in filters.get("before", ()):
+        limit = parse_time(find[ref].created)
+        selected = [image for image in selected if parse_time(image.created) < limit]
+    for ref in filters.get("since", ()):
+        limit = parse_time(find[ref].created)
+        selected = [image for image in selected if parse_time(image.created) > limit]
+    selected = [image for image in selected if _passes(image, filters)]
+    if "reference" in filters:
+        patterns = filters["reference"]
+        shown = [_only_matching(image, patterns) for image in selected]
+        selected = [image for image in shown if image.repo_tags or image.repo_digests]
+    if not all_ and "dangling" not in filters:
+        selected = [
+            image
+            for image in selected
+            if image.repo_tags or image.repo_digests or image.id not in parents
+        ]
+    return tuple(selected)
+
+
+def select_prunable(
+    images: Sequence[Image], filters: Filters, *, used: frozenset[str], parents: frozenset[str]
+) -> tuple[Image, ...]:
+    """What `docker image prune` removes: unused images, by default only those without a name."""
+    check_filters(filters, PRUNE_FILTERS)
+    dangling_only = flag_filter(filters, "dangling", default=True)
+    return tuple(
+        image
+        for image in images
+        if image.id not in used
+        and not (dangling_only and (image.repo_tags or image.repo_digests or image.id in parents))
+        and _passes(image, filters)
+    )
+
+
+def build_history(image: Image, sizes: Mapping[Digest, int]) -> tuple[HistoryLine, ...]:
+    """An image's history, newest first; only the newest line has an id, as layers have none of their own."""
+    lines: list[HistoryLine] = []
+    layers = iter(image.diff_ids)
+    for entry in image.history:
+        diff_id = None if entry.empty_layer else next(layers, None)
+        lines.append(
+            HistoryLine(
+                id="<missing>",
+                created=entry.created,
+                created_by=entry.created_by,
+                comment=entry.comment,
+                size_bytes=sizes.get(diff_id, 0) if diff_id else 0,
+            )
+        )
+    if lines:
+        lines[-1] = replace(lines[-1], id=image.id, tags=image.repo_tags)
+    return tuple(reversed(lines))
+
+
+def measure_usage(
+    images: Iterable[Image], sizes: Mapping[Digest, int]
+) -> tuple[tuple[ImageUsage, ...], int]:
+    """Each image's shared bytes, and the bytes of all layers together, each counted once."""
+    known = list(images)
+    users = Counter(diff_id for image in known for diff_id in set(image.diff_ids))
+    usages = tuple(
+        ImageUsage(
+            image=image,
+            shared_bytes=sum(sizes.get(d, 0) for d in set(image.diff_ids) if users[d] > 1),
+        )
+        for image in known
+    )
+    return usages, sum(sizes.get(diff_id, 0) for diff_id in users)
+
+
+def parse_until(text: str) -> int:
+    """Nanoseconds since 1970 of a time, a Unix time, or a duration before now. Raises InvalidArgument."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return int(float(text) * 10**9)
+    if text and "".join(match[0] for match in _DURATION.finditer(text)) == text:
+        age = sum(float(match[1]) * _UNITS_NS[match[2]] for match in _DURATION.finditer(text))
+        return time.time_ns() - int(age)
+    moment = parse_time(text if text.endswith("Z") else _complete_time(text))
+    if not moment:
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"')
+    return moment
+
+
+def _complete_time(text: str) -> str:
+    for suffix in ("Z", ":00Z", "T00:00:00Z"):
+        if parse_time(text + suffix):
+            return text + suffix
+    return text
+
+
+def _passes(image: Image, filters: Filters) -> bool:
+    labels = image.config.labels
+    if "label" in filters and not match_labels(filters["label"], labels):
+        return False
+    if any(match_labels([item], labels) for item in filters.get("label!", ())):
+        return False
+    untils = filters.get("until", ())
+    if len(untils) > 1:
+        raise InvalidFilter("until", untils)
+    return all(parse_time(image.created) < parse_until(text) for text in untils)
+
+
+def _only_matching(image: Image, patterns: Sequence[str]) -> Image:
+    return replace(
+        image,
+        repo_tags=tuple(name for name in image.repo_tags if _matches_any(name, patterns)),
+        repo_digests=tuple(name for name in image.repo_digests if _matches_any(name, patterns)),
+    )
+
+
+def _matches_any(name: str, patterns: Sequence[str]) -> bool:
+    try:
+        repository = parse_reference(name).familiar_repository
+    except InvalidReference:
+        return False
+    return any(_path_match(text, pattern) for pattern in patterns for text in (name, repository))
+
+
+def _path_match(text: str, pattern: str) -> bool:
+    """Go's path.Match: `*` and `?` stop at a slash."""
+    parts, wanted = text.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(
+        fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True)
+    )

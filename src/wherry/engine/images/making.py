@@ -1,0 +1,333 @@
+"""Making images here: layers of snapshots and streams, commit, import, and what push needs compressed.
+
+What is made gets a manifest of its own at once, over the blobs as they are: a parent's layers as they
+came from the registry, new ones uncompressed. `push_target` replaces those by compressed ones, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from wherry.build.parser import parse_dockerfile
+from wherry.build.plan import ImageState, plan_stage
+from wherry.build.stages import parse_program, resolve
+from wherry.engine.clock import now
+from wherry.engine.images.pipes import feed_pipe, open_pipe
+from wherry.engine.images.worker import run_image_worker
+from wherry.image.config import (
+    DOCKER_MANIFEST,
+    INDEX_TYPES,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    ImageConfig,
+    build_config,
+    build_manifest,
+    parse_index,
+    parse_manifest,
+)
+from wherry.image.digest import digest_of
+from wherry.image.layer.record import LayerRecord
+from wherry.image.layer.store import MAX_LAYERS, TooManyLayers
+from wherry.lib.jsonvalue import JsonValue, get_int, get_str
+from wherry.model.container import ContainerConfig
+from wherry.model.errors import Internal, InvalidArgument, NotFound
+from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform
+from wherry.model.platforms import host_platform
+
+if TYPE_CHECKING:
+    from wherry.engine.images.service import Images
+
+_CHANGE_WORDS = frozenset(
+    (
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "LABEL",
+        "ONBUILD",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    )
+)
+_UNCOMPRESSED = frozenset((OCI_LAYER, "application/vnd.docker.image.rootfs.diff.tar"))
+
+
+def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> ContainerConfig:
+    """A config after the instructions of `--change`. Raises InvalidArgument with Docker's sentences."""
+    lines = [line for change in changes for line in change.splitlines() if line.strip()]
+    if not lines:
+        return config
+    for line in lines:
+        word = line.split(maxsplit=1)[0]
+        if word.upper() not in _CHANGE_WORDS:
+            raise InvalidArgument(f"{word} is not a valid change command")
+    program = parse_program(parse_dockerfile("\n".join(["FROM scratch", *lines])))
+    resolution = resolve(program, build_args={}, platform_values={})
+    state = ImageState(config=replace(config, on_build=()))
+    changed = plan_stage(resolution, program.stages[0], state).state.config
+    return replace(changed, on_build=(*config.on_build, *changed.on_build))
+
+
+async def layer_of_snapshot(images: Images, key: str) -> LayerRecord | None:
+    """What a snapshot changes, as a layer; None when nothing was changed."""
+    result = await run_image_worker(
+        "wherry.image.layer.diff:commit",
+        {
+            "upper": str(images.snapshots.upper(key)),
+            "tar": str(images.content.tmp / f"commit-{key[:64]}-{id(images):x}"),
+            "layers": str(images.layers.folder),
+            "blobs": str(images.content.path(_EMPTY_SHA256).parent),
+            "driver": images.driver,
+        },
+    )
+    return _layer(images, result) if result is not None else None
+
+
+async def layer_of_stream(images: Images, stream: AsyncIterator[bytes]) -> LayerRecord:
+    """A tar stream of any compression as a layer. Raises BadContent."""
+    reader, writer = open_pipe()
+    feeder = asyncio.ensure_future(feed_pipe(writer, stream))
+    try:
+        result = await run_image_worker(
+            "wherry.image.layer.build:build",
+            {
+                "input": reader,
+                "layers": str(images.layers.folder),
+                "blobs": str(images.content.path(_EMPTY_SHA256).parent),
+                "driver": images.driver,
+            },
+            fds=(reader,),
+        )
+        os.close(reader)
+        reader = -1
+        await feeder  # raises what the stream raised
+    finally:
+        if reader >= 0:
+            os.close(reader)
+        feeder.cancel()
+        await asyncio.wait([feeder])
+    return _layer(images, result)
+
+
+async def make_image(
+    images: Images, config: ImageConfig, *, parent: Image | None = None, host_base: str = ""
+) -> Image:
+    """Makes an image of a config whose layers are there. Raises TooManyLayers.
+
+    The caller holds the collector from before it made the layers.
+    """
+    if len(config.diff_ids) > MAX_LAYERS:
+        raise TooManyLayers
+    data = build_config(config)
+    image_id = ImageId(digest_of(data))
+    layers = await _descriptors(images, config.diff_ids, parent)
+    document = build_manifest(
+        Descriptor(media_type=OCI_CONFIG, digest=Digest(image_id), size=len(data)), layers
+    )
+    manifest = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(document), size=len(document))
+    await images.put_blob(Digest(image_id), data)
+    await images.put_blob(manifest.digest, document)
+    return await images.register(
+        image_id,
+        manifest=manifest,
+        blobs=(manifest.digest, *(layer.digest for layer in layers)),
+        parent=parent.id if parent else "",
+        host_base=host_base,
+    )
+
+
+async def commit(
+    images: Images,
+    key: str,
+    parent: Image | None,
+    *,
+    config: ContainerConfig,
+    created_by: str = "",
+    author: str = "",
+    comment: str = "",
+    changes: Sequence[str] = (),
+    created: str = "",
+    empty_layer: bool = False,
+) -> Image:
+    """An image of a snapshot's changes over its parent; the caller has paused what writes to it.
+
+    Nothing changed: with `empty_layer` the history line says so (build steps), else the image has an
+    empty layer as Docker's commit makes it.
+    """
+    config = apply_changes(config, changes)
+    with images.collector.hold():
+        layer = await layer_of_snapshot(images, key)
+        if layer is None and not empty_layer:
+            layer = await layer_of_stream(images, _once(bytes(1024)))
+        return await add_layer(
+            images,
+            parent,
+            layer,
+            config=config,
+            history=HistoryEntry(
+                created=created or now(),
+                created_by=created_by,
+                author=author,
+                comment=comment,
+                empty_layer=layer is None,
+            ),
+        )
+
+
+async def add_layer(
+    images: Images,
+    parent: Image | None,
+    layer: LayerRecord | None,
+    *,
+    config: ContainerConfig,
+    history: HistoryEntry,
+    platform: Platform | None = None,
+) -> Image:
+    """The parent's image with one more layer (or none) and a new config. The caller holds the collector."""
+    diff_ids = parent.diff_ids if parent else ()
+    made = ImageConfig(
+        platform=platform or (parent.platform if parent else own_platform()),
+        config=config,
+        diff_ids=(*diff_ids, layer.diff_id) if layer else diff_ids,
+        history=(*(parent.history if parent else ()), history),
+        created=history.created,
+        author=history.author,
+        comment=history.comment,
+    )
+    host_base = images.host_base_of(parent) if parent else ""
+    return await make_image(images, made, parent=parent, host_base=host_base)
+
+
+def own_platform() -> Platform:
+    """What images made here are for; levels of amd64 are no variant of an image, as in Docker."""
+    platform = host_platform()
+    return replace(platform, variant="") if platform.architecture == "amd64" else platform
+
+
+async def import_tar(
+    images: Images,
+    stream: AsyncIterator[bytes],
+    *,
+    source: str = "-",
+    message: str = "",
+    changes: Sequence[str] = (),
+    platform: Platform | None = None,
+) -> Image:
+    """An image of one layer, from a tar of a root file system."""
+    config = apply_changes(ContainerConfig(), changes)
+    comment = message or f"Imported from {source}"
+    with images.collector.hold():
+        layer = await layer_of_stream(images, stream)
+        return await add_layer(
+            images,
+            None,
+            layer,
+            config=config,
+            history=HistoryEntry(created=now(), comment=comment),
+            platform=platform,
+        )
+
+
+async def push_target(images: Images, name: str) -> Descriptor:
+    """See `wherry.engine.ingest.ImageSource`."""
+    record = images.catalog.resolve(name)
+    target = record.target
+    if target is not None and target.media_type in INDEX_TYPES and await _is_whole(images, target):
+        return target
+    image = images.get(record.images[0])
+    if image.is_host:
+        raise InvalidArgument(
+            "images made from `host` cannot be pushed: their base is this machine"
+        )
+    if image.manifest is None:
+        raise NotFound(f"image {image.id} has no manifest")
+    return await _compressed(images, image, image.manifest)
+
+
+async def _is_whole(images: Images, target: Descriptor) -> bool:
+    for entry in parse_index(await images.read_blob(target.digest)):
+        if not images.has_blob(entry.digest):
+            return False
+        manifest = parse_manifest(await images.read_blob(entry.digest))
+        needed = (manifest.config.digest, *(layer.digest for layer in manifest.layers))
+        if not all(images.has_blob(digest) for digest in needed):
+            return False
+    return True
+
+
+async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Descriptor:
+    """The manifest with no uncompressed layer in it; made and kept when it is not so already."""
+    document = parse_manifest(await images.read_blob(manifest.digest))
+    if not any(layer.media_type in _UNCOMPRESSED for layer in document.layers):
+        return manifest
+    with images.collector.hold():
+        layers = [
+            await _compress(images, layer) if layer.media_type in _UNCOMPRESSED else layer
+            for layer in document.layers
+        ]
+        if document.media_type == DOCKER_MANIFEST:
+            document = replace(document, config=replace(document.config, media_type=OCI_CONFIG))
+        data = build_manifest(document.config, tuple(layers))
+        packed = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(data), size=len(data))
+        await images.put_blob(packed.digest, data)
+        await images.register(
+            image.id,
+            manifest=packed,
+            blobs=(packed.digest, *(layer.digest for layer in layers)),
+        )
+        images.retarget(image.id, manifest, packed)
+    return packed
+
+
+async def _compress(images: Images, layer: Descriptor) -> Descriptor:
+    output = images.content.tmp / f"gzip-{layer.digest.partition(':')[2][:32]}-{os.getpid()}"
+    try:
+        result = await run_image_worker(
+            "wherry.image.layer.compress:compress",
+            {"tar": str(images.layer_tar(layer.digest)), "output": str(output)},
+        )
+        if not isinstance(result, Mapping):
+            raise Internal("the compressor gave no result")
+        digest = Digest(get_str(result, "digest"))
+        await asyncio.to_thread(images.content.adopt, digest, output)
+    finally:
+        output.unlink(missing_ok=True)
+    return Descriptor(media_type=OCI_LAYER_GZIP, digest=digest, size=get_int(result, "size"))
+
+
+async def _descriptors(
+    images: Images, diff_ids: Sequence[Digest], parent: Image | None
+) -> tuple[Descriptor, ...]:
+    known: dict[Digest, Descriptor] = {}
+    if parent is not None and parent.manifest is not None:
+        manifest = parse_manifest(await images.read_blob(parent.manifest.digest))
+        known = dict(zip(parent.diff_ids, manifest.layers, strict=False))
+    return tuple(
+        known.get(diff_id)
+        or Descriptor(
+            media_type=OCI_LAYER, digest=diff_id, size=images.layers.get(diff_id).tar_size
+        )
+        for diff_id in diff_ids
+    )
+
+
+def _layer(images: Images, result: JsonValue) -> LayerRecord:
+    if not isinstance(result, Mapping):
+        raise Internal("the layer worker gave no result")
+    return images.layers.get(LayerRecord.from_json(result).diff_id)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+_EMPTY_SHA256 = digest_of(b"")
