@@ -1,1 +1,11 @@
-"""Engine API client over unix sockets and TCP; also the public Python SDK."""
+"""Engine API client over unix sockets, TCP and TLS; also the public Python SDK.
+
+    from wherry.client.client import Client
+
+    client = Client("unix:///run/wherry/wherry.sock")
+    for container in client.containers.list_all(all_=True):
+        print(container["Id"], container["State"])
+
+Answers are plain dicts as in Docker's API description; errors are those of wherry.client.errors.
+A client is not thread-safe; give each thread its own. Nothing here imports a third party.
+"""

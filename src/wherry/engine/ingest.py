@@ -80,8 +80,11 @@ class ImageSink(Protocol):
         `target` is what the registry calls it (an index, or the manifest itself), `manifest` the chosen
         platform's; both blobs, the config and all layers are there. `repository` is canonical
         (`docker.io/library/node`); `repository@target.digest` becomes a repo digest, and
-        `repository:tag` moves here when `tag` is given.
+        `repository:tag` moves here when `tag` is given. Publishes nothing: a pull is one event, not two.
         """
+
+    def publish(self, action: str, image_id: str, name: str, actor_id: str = "") -> None:
+        """An event of an image: Docker's pull and push have the reference as their actor."""
 
 
 class ImageSource(Protocol):
@@ -112,3 +115,9 @@ class ImageSource(Protocol):
 
     async def add_repo_digest(self, repository: str, target: Descriptor) -> None:
         """After a push: `repository@target.digest` becomes a repo digest of that image."""
+
+    def find_image(self, name: str) -> ImageId | None:
+        """As in ImageSink."""
+
+    def publish(self, action: str, image_id: str, name: str, actor_id: str = "") -> None:
+        """As in ImageSink."""

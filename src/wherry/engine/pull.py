@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from wherry.engine.blobsources import BlobSources
 from wherry.engine.downloads import BlobRequest, Downloads, Phase, Step
 from wherry.engine.ingest import ImageSink
 from wherry.engine.registries import Registries, translate_failure
@@ -110,10 +111,17 @@ class _Outcome:
 class Pulls:
     """The pull service of one engine."""
 
-    def __init__(self, registries: Registries, images: ImageSink, downloads: Downloads) -> None:
+    def __init__(
+        self,
+        registries: Registries,
+        images: ImageSink,
+        downloads: Downloads,
+        sources: BlobSources,
+    ) -> None:
         self._registries = registries
         self._images = images
         self._downloads = downloads
+        self._sources = sources
 
     async def pull(self, request: PullRequest) -> AsyncIterator[Progress]:
         """Pulls; yields progress until the image is known. Closing the iterator cancels the pull.
@@ -175,6 +183,7 @@ class Pulls:
         before = self._images.find_image(_name(reference))
         image_id, actual = await self._take_in(reference, found, say)
         say(Progress(status=f"Digest: {target.digest}"))
+        self._images.publish("pull", image_id, reference.familiar_repository, reference.familiar())
         return _Outcome(moved=before != image_id, platform=actual)
 
     async def _get_target(
@@ -261,34 +270,17 @@ class Pulls:
                     found.target,
                     found.descriptor,
                 )
+        self._sources.remember(reference.repository, [blob.digest for blob in wanted])
         return image_id, parse_config_platform(config) if manifest.is_image else None
 
     async def _get_config(self, path: str, found: _Found) -> bytes:
         descriptor = found.manifest.config
         if self._images.has_blob(descriptor.digest):
             return await self._images.read_blob(descriptor.digest)
-        if descriptor.size > MAX_CONFIG_BYTES:
-            raise BadManifest(f"image configuration is larger than {MAX_CONFIG_BYTES} bytes")
-
-        async def ask(client: RegistryClient) -> bytes:
-            body = bytearray()
-            async with client.open_blob(path, descriptor.digest) as blob:
-                async for chunk in blob.chunks:
-                    body += chunk
-                    if len(body) > descriptor.size:
-                        break
-            _check_size(descriptor, bytes(body))
-            if (
-                compute_digest(bytes(body), descriptor.digest.partition(":")[0])
-                != descriptor.digest
-            ):
-                raise ContentMismatch(
-                    f"image config verification failed for digest {descriptor.digest}"
-                )
-            return bytes(body)
-
         _, config = await self._retry(
-            lambda: self._registries.first_that_answers(list(found.clients), ask)
+            lambda: self._registries.first_that_answers(
+                list(found.clients), lambda client: read_config_blob(client, path, descriptor)
+            )
         )
         return config
 
@@ -333,6 +325,22 @@ class Pulls:
                 if delay is None or getattr(failure, "refused", False):
                     raise
                 await asyncio.sleep(delay)
+
+
+async def read_config_blob(client: RegistryClient, path: str, descriptor: Descriptor) -> bytes:
+    """An image config, checked. Raises BadManifest and RegistryFailure."""
+    if descriptor.size > MAX_CONFIG_BYTES:
+        raise BadManifest(f"image configuration is larger than {MAX_CONFIG_BYTES} bytes")
+    body = bytearray()
+    async with client.open_blob(path, descriptor.digest) as blob:
+        async for chunk in blob.chunks:
+            body += chunk
+            if len(body) > descriptor.size:
+                break
+    _check_size(descriptor, bytes(body))
+    if compute_digest(bytes(body), descriptor.digest.partition(":")[0]) != descriptor.digest:
+        raise ContentMismatch(f"image config verification failed for digest {descriptor.digest}")
+    return bytes(body)
 
 
 def short_id(digest: Digest) -> str:

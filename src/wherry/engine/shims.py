@@ -47,7 +47,6 @@ from wherry.shim.record import (
     ShimState,
     decode_exit,
     read_exit,
-    read_start_time,
     read_state,
 )
 from wherry.shim.teardown import bury_cgroup
@@ -119,7 +118,7 @@ class LogTarget:
 class ShimRequest:
     """All that a shim needs to start a container.
 
-    `oci` is an OCI config.json as plain data. `stdin` is "none" (/dev/null), "open" (stays open whatever
+    `oci` is an OCI config.json as plain data; its `process.terminal` decides about the pty. `stdin` is "none" (/dev/null), "open" (stays open whatever
     clients do) or "once" (closed with the first client's). `waiters` are spare connections of clients in
     `POST …/wait` whose headers are written: the shim answers them if the engine is gone at the exit.
     """
@@ -130,7 +129,6 @@ class ShimRequest:
     root: RootMount | Path
     cgroup_path: str
     cgroup_systemd: bool = False
-    tty: bool = False
     stdin: Literal["none", "open", "once"] = "none"
     log: LogTarget | None = None
     interfaces: Sequence[InterfaceValues] = ()
@@ -241,6 +239,14 @@ class ShimHandle:
         """Closes the program's stdin after what clients have sent. Raises ShimGone."""
         await self._peer.request({"op": "close_stdin", "exec_id": exec_id})
 
+    async def open_root(self) -> int:
+        """A descriptor of the live root mount, the caller's to close. Raises ShimGone.
+
+        While it is open the upper directory stays in use: close it before `release` is awaited.
+        """
+        reply = await self._peer.request({"op": "open_root"})
+        return reply.fds.pop(0)
+
     async def add_waiter(self, fd: int) -> None:
         """Gives the shim a spare of a `POST …/wait` connection. Raises ShimGone."""
         await self._peer.request({"op": "add_waiter"}, [fd])
@@ -271,6 +277,7 @@ class ShimHandle:
             self._peer.close()
             os.close(self.pidfd)
             self.pidfd = -1
+            self._end_execs()
         await asyncio.to_thread(_remove_folder, self._folder)
 
     def _take_event(self, message: Message) -> None:
@@ -300,12 +307,16 @@ class ShimHandle:
             systemd=self._cgroup_systemd,
             pidfd=self.pidfd,
         )
+        self._end_execs()
+        if not self.exited.done():
+            self.exited.set_result(record)
+
+    def _end_execs(self) -> None:
+        """No exec outlives its container; of these nobody has told the exit code."""
         for handle in self.execs.values():
             if not handle.exited.done():
                 handle.exited.set_result(_KILLED_EXIT_CODE)
         self.execs.clear()
-        if not self.exited.done():
-            self.exited.set_result(record)
 
 
 class Shims:
@@ -697,7 +708,6 @@ def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
         "root": {"path": str(root)} if isinstance(root, Path) else asdict(root),
         "cgroup": request.cgroup_path,
         "systemd": request.cgroup_systemd,
-        "tty": request.tty,
         "stdin": request.stdin,
         "log": None
         if log is None
@@ -766,15 +776,7 @@ def _bury_adopted(folder: Path, state: ShimState | None) -> ExitRecord | None:
         if record is None:
             _remove_folder(folder)
         return record
-    pidfd = -1
-    if state.pid and read_start_time(state.pid) == state.pid_start_time:
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(state.pid)
-    try:
-        return _bury_container(folder, state.cgroup, systemd=state.systemd, pidfd=pidfd)
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
+    return _bury_container(folder, state.cgroup, systemd=state.systemd, pidfd=-1)
 
 
 def _read_exit_at(folder: Path) -> ExitRecord | None:

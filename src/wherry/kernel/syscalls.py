@@ -182,7 +182,8 @@ def fstatfs_type(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
     if _fstatfs(fd, buffer) < 0:
         raise _fail("fstatfs")
-    return _LONG.unpack_from(buffer)[0] & 0xFFFFFFFF
+    kind: int = _LONG.unpack_from(buffer)[0]
+    return kind & 0xFFFFFFFF
 
 
 def syncfs(fd: int) -> None:

@@ -36,24 +36,11 @@ class ExitRecord:
 
 
 class ShimState:
-    """Which processes and cgroup belong to a live shim; start times guard against reused pids."""
+    """What a live shim holds that somebody must free when it is found dead."""
 
-    __slots__ = ("cgroup", "pid", "pid_start_time", "shim_pid", "shim_start_time", "systemd")
+    __slots__ = ("cgroup", "systemd")
 
-    def __init__(
-        self,
-        *,
-        shim_pid: int,
-        shim_start_time: int,
-        pid: int,
-        pid_start_time: int,
-        cgroup: str,
-        systemd: bool,
-    ) -> None:
-        self.shim_pid = shim_pid
-        self.shim_start_time = shim_start_time
-        self.pid = pid
-        self.pid_start_time = pid_start_time
+    def __init__(self, *, cgroup: str, systemd: bool) -> None:
         self.cgroup = cgroup
         self.systemd = systemd
 
@@ -83,14 +70,7 @@ def read_state(folder_fd: int) -> ShimState | None:
     document = _read(folder_fd, STATE_NAME)
     if document is None:
         return None
-    return ShimState(
-        shim_pid=get_int(document, "shim_pid"),
-        shim_start_time=get_int(document, "shim_start_time"),
-        pid=get_int(document, "pid"),
-        pid_start_time=get_int(document, "pid_start_time"),
-        cgroup=get_str(document, "cgroup"),
-        systemd=get_bool(document, "systemd"),
-    )
+    return ShimState(cgroup=get_str(document, "cgroup"), systemd=get_bool(document, "systemd"))
 
 
 def write_record(folder_fd: int, name: str, record: ExitRecord | ShimState) -> None:
@@ -104,23 +84,6 @@ def write_record(folder_fd: int, name: str, record: ExitRecord | ShimState) -> N
     finally:
         os.close(fd)
     os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-
-
-def read_start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat; 0 when there is no such process."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        text = os.read(fd, 4096)
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
-    # The command's name, in parentheses, may itself hold spaces and parentheses.
-    fields = text[text.rfind(b")") + 2 :].split()
-    return int(fields[19]) if len(fields) > 19 else 0
 
 
 def _read(folder_fd: int, name: str) -> JsonObject | None:

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against other engines in one run, never absolute claims."""

@@ -1,0 +1,1 @@
+"""The verbs of `wherry container`, one file each."""

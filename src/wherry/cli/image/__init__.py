@@ -1,0 +1,1 @@
+"""The verbs of `wherry image`, one file each."""

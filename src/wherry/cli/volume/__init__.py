@@ -1,0 +1,1 @@
+"""The verbs of `wherry volume`, one file each."""

@@ -1,0 +1,58 @@
+"""Builds and their cache."""
+
+from __future__ import annotations
+
+from wherry.client.document import documents_of
+from wherry.client.noun import Noun, encode_filters, read_documents
+from wherry.client.transport import build_query
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from wherry.client.document import Document
+
+
+class Builder(Noun):
+    """Requests about builds."""
+
+    __slots__ = ()
+
+    def build(
+        self, query: str, context: Iterable[bytes] | None, *, registry_config: str = ""
+    ) -> Iterator[Document]:
+        """Builds from a tar stream, or from what the query's `remote` names.
+
+        `query` is the encoded query of POST /build, with its question mark.
+        """
+        headers = {"Content-Type": "application/x-tar"}
+        if registry_config:
+            headers["X-Registry-Config"] = registry_config
+        return read_documents(
+            self.transport.request("POST", f"/build{query}", stream=context, headers=headers)
+        )
+
+    def prune(
+        self,
+        *,
+        all_: bool = False,
+        keep_storage: int = 0,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> Document:
+        """Removes build cache. Answers CachesDeleted and SpaceReclaimed."""
+        query = build_query(all_=all_, filters=encode_filters(filters))
+        if keep_storage:
+            query += ("&" if query else "?") + f"keep-storage={keep_storage}"
+        return self.post(f"/build/prune{query}")
+
+    def usage(self) -> list[Document]:
+        """The records of the build cache."""
+        return documents_of(self.get("/system/df?type=build-cache"), "BuildCache")
+
+    def history(self) -> list[Document]:
+        """Records of finished builds of a wherry engine, the newest first."""
+        return self.get_list("/wherry/builds")
+
+    def history_log(self, build_id: str) -> Iterator[Document]:
+        """The progress records that a finished build gave."""
+        return read_documents(self.transport.request("GET", f"/wherry/builds/{build_id}/logs"))

@@ -1,0 +1,115 @@
+"""From clone3 to exec: what runs in the new process, from memory alone.
+
+After `lock_down` nothing can be imported: the next file system it sees belongs to an image, whose Python,
+NSS or iconv files must never be run (pitfalls: "Python inside an untrusted root"). A failure is sent over
+the report pipe as the record of `LaunchError`; a successful exec closes that pipe.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+from wherry.kernel import syscalls
+from wherry.kernel.consts import CLONE, PR
+from wherry.runtime.context import Context
+from wherry.runtime.errors import LaunchError, StepError, describe_exception
+from wherry.runtime.steps import Step
+from wherry.runtime.steps.namespaces import BecomeRoot
+
+
+def lock_down() -> None:
+    """From here on every import raises, and no garbage collection touches the parent's pages."""
+    gc.disable()
+    sys.path = []
+    sys.meta_path = []
+    sys.path_hooks = []
+    sys.path_importer_cache.clear()
+    builtins.__import__ = _refuse_import  # type: ignore[assignment] # takes whatever it is given
+
+
+def _refuse_import(name: str, *_: object) -> NoReturn:
+    raise ImportError(f"import of {name} inside a container's root")
+
+
+def keep_only(descriptors: Iterable[int]) -> None:
+    """Close every descriptor above 2 that is not named."""
+    first = 3
+    for fd in sorted({fd for fd in descriptors if fd > 2}):
+        syscalls.close_range(first, fd - 1)
+        first = fd + 1
+    syscalls.close_range(first)
+
+
+def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
+    """The life of init before its program; never returns."""
+    current = "init"
+    try:
+        lock_down()
+        syscalls.prctl(PR.SET_DUMPABLE, 0)
+        syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
+        keep_only(context.descriptors())
+        for step in steps:
+            current = step.name
+            step.detach(context)
+        for step in steps:
+            current = step.name
+            step.apply(context)
+    except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
+        send_failure(context.report, current, error)
+    os._exit(1)
+
+
+def run_joiner(
+    context: Context, steps: tuple[Step, ...], pidfd: int, namespaces: CLONE, pids: int
+) -> NoReturn:
+    """Enter a running container and fork the exec's process there; never returns.
+
+    Not dumpable from the start, and without a descriptor of the host before the fork: the child can be
+    traced by the container when that has CAP_SYS_PTRACE.
+    """
+    current = "namespace"
+    try:
+        lock_down()
+        syscalls.prctl(PR.SET_DUMPABLE, 0)
+        syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
+        keep_only([*context.descriptors(), pidfd, pids])
+        if not os.read(context.go, 1):
+            os._exit(1)
+        syscalls.setns(pidfd, namespaces)
+        os.close(pidfd)
+        os.close(context.go)
+        context.go = -1
+        # setns made "/" the root of the container's mount namespace, whatever its init did since.
+        context.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if context.in_user_namespace:
+            BecomeRoot().detach(context)
+        keep_only([*context.descriptors(), pids])
+        pid = syscalls.clone3(CLONE.PARENT, exit_signal=0)
+        if pid:
+            os.write(pids, b"%d" % pid)
+            os._exit(0)
+        os.close(pids)
+        syscalls.prctl(PR.SET_DUMPABLE, 0)
+        for step in steps:
+            current = step.name
+            step.apply(context)
+    except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
+        send_failure(context.report, current, error)
+    os._exit(1)
+
+
+def send_failure(report: int, step: str, error: BaseException) -> None:
+    """Write the record; a reader that is gone changes nothing."""
+    subject, number, message = describe_exception(error)
+    if isinstance(error, StepError) and error.step:
+        step = error.step
+    try:
+        os.write(report, LaunchError(step, subject, number, message).encode())
+    except OSError:
+        os._exit(1)

@@ -1,0 +1,46 @@
+"""A container's network interface, as values: made by the engine, applied by the parent and by init.
+
+The parent makes the veth pair with its peer in the container's namespace; init brings the peer up and gives
+it its addresses and routes (`wherry.runtime.steps.network`).
+"""
+
+from __future__ import annotations
+
+
+class Interface:
+    """One interface; `bridge` empty = the host's end joins none; empty gateways = no default route."""
+
+    __slots__ = (
+        "addresses",
+        "bridge",
+        "gateway",
+        "gateway6",
+        "host_name",
+        "index",
+        "mac",
+        "mtu",
+        "name",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str = "eth0",
+        host_name: str,
+        bridge: str = "",
+        mac: str = "",
+        mtu: int = 0,
+        addresses: tuple[str, ...] = (),
+        gateway: str = "",
+        gateway6: str = "",
+        index: int = 0,
+    ) -> None:
+        self.name = name
+        self.host_name = host_name
+        self.bridge = bridge
+        self.mac = mac
+        self.mtu = mtu
+        self.addresses = addresses
+        self.gateway = gateway
+        self.gateway6 = gateway6
+        self.index = index

@@ -1,0 +1,325 @@
+"""Starting processes in containers: `launch` makes a container's init, `execute` joins a running one.
+
+Both are called from a process with one thread (a shim, wherry-oci) in the host's mount namespace, and
+return when the program has been exec'd. The parent keeps what must outlive init's set-up: a pidfd, the pty's
+master, the root's mount (whose release syncs the upper file system, so later is better), and devpts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from wherry.kernel import syscalls, tty
+from wherry.kernel.consts import CLONE
+from wherry.runtime.cgroups import Cgroup
+from wherry.runtime.context import Context
+from wherry.runtime.errors import LaunchError, StepError, describe_exception
+from wherry.runtime.init import run_init, run_joiner
+from wherry.runtime.interface import Interface
+from wherry.runtime.plan import Plan, build_plan, process_steps
+from wherry.runtime.root import Root
+from wherry.runtime.seccomp import Filter
+from wherry.runtime.spec import IdMapping, Process, Spec
+from wherry.runtime.steps import Step
+from wherry.runtime.steps.namespaces import FLAGS
+from wherry.runtime.steps.network import wire
+
+Stdio = tuple[int, int, int]
+RECORD_BYTES = 65536
+READY = b"\1ready"
+NO_NAMESPACES = CLONE(0)
+
+
+class Launched:
+    """A process that runs its program now; the descriptors are the caller's to close."""
+
+    __slots__ = ("console", "devpts", "namespaces", "pid", "pidfd", "root", "seccomp")
+
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        *,
+        console: int = -1,
+        root: int = -1,
+        devpts: int = -1,
+        namespaces: CLONE = NO_NAMESPACES,
+        seccomp: Filter | None = None,
+    ) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.console = console  # the pty's master, or -1
+        self.root = root  # holds the root's mount; also the way to see the container's files
+        self.devpts = devpts  # the container's devpts, or -1
+        self.namespaces = namespaces  # those that are not the host's: what an exec joins
+        self.seccomp = seccomp  # the container's filter: execs get the same
+
+
+def launch(
+    spec: Spec,
+    *,
+    root: Root,
+    stdio: Stdio | None,
+    cgroup: Cgroup,
+    interfaces: tuple[Interface, ...] = (),
+    gate: int = -1,
+) -> Launched:
+    """Start a container; raises LaunchError, and then nothing of it is left, its cgroup included.
+
+    `stdio` is None for a terminal (the pty comes from the container's devpts) and otherwise three
+    descriptors that stay the caller's. The cgroup may have been made already. With `gate`, a FIFO, it
+    returns when everything but the exec is done; that waits for a reader of the FIFO.
+    """
+    context = Context()
+    context.stdio = stdio
+    context.in_user_namespace = spec.namespace("user") is not None
+    step = "plan"
+    try:
+        plan = build_plan(spec, root, cgroup, interfaces, gate=gate)
+        step = "cgroup"
+        cgroup.create(spec.resources)
+        for item in plan.steps:
+            step = item.name
+            item.prepare(context)
+        if spec.process.terminal:
+            step = "console"
+            _open_console(context, spec.process, context.devpts)
+            if spec.is_new("user"):
+                os.fchown(context.terminal, _host_id(spec.uid_mappings), -1)
+        return _start(spec, plan, context, cgroup, interfaces)
+    except LaunchError:
+        context.close()
+        _forget(cgroup)
+        raise
+    except (OSError, StepError, ValueError) as error:
+        context.close()
+        _forget(cgroup)
+        raise LaunchError(step, *describe_exception(error)) from error
+
+
+def _start(
+    spec: Spec, plan: Plan, context: Context, cgroup: Cgroup, interfaces: tuple[Interface, ...]
+) -> Launched:
+    report, context.report = os.pipe2(os.O_CLOEXEC)
+    context.go, go = os.pipe2(os.O_CLOEXEC)
+    cgroup_fd = cgroup.open_for_clone()
+    try:
+        pid = _clone(plan, context, cgroup_fd)
+        if pid == 0:
+            run_init(context, plan.steps)
+    finally:
+        if cgroup_fd >= 0:
+            os.close(cgroup_fd)
+    step = "init"
+    pidfd = -1
+    try:
+        os.close(context.report)
+        context.report = -1
+        pidfd = os.pidfd_open(pid)
+        step = "cgroup"
+        if cgroup_fd < 0:
+            cgroup.attach(pid)
+        step = "user namespace"
+        if spec.is_new("user"):
+            write_maps(pid, spec.uid_mappings, spec.gid_mappings)
+        step = "oom score"
+        if spec.process.oom_score_adj is not None:
+            set_oom_score(pid, spec.process.oom_score_adj)
+        step = "network"
+        wire(interfaces, pid)
+        try:
+            os.write(go, b"g")
+        except BrokenPipeError:
+            pass  # init has failed already: its record says why
+        await_exec(report)
+    except BaseException as error:
+        end_child(pid)
+        if pidfd >= 0:
+            os.close(pidfd)
+        if isinstance(error, OSError):
+            raise LaunchError(step, *describe_exception(error)) from error
+        raise
+    finally:
+        os.close(go)
+        os.close(report)
+    context.close_private()
+    return Launched(
+        pid,
+        pidfd,
+        console=context.console,
+        root=context.root,
+        devpts=context.devpts,
+        namespaces=namespaces_of(spec),
+        seccomp=plan.seccomp,
+    )
+
+
+def execute(target: Launched, process: Process, *, cgroup: Cgroup, stdio: Stdio | None) -> Launched:
+    """Start another process in a running container; raises LaunchError.
+
+    The container's pidfd leads into its namespaces, its filter is loaded, its cgroups are joined first. The
+    new process is a child of the caller, made by a joiner that has closed every descriptor of the host
+    before it forks into the container's pid namespace.
+    """
+    context = Context()
+    context.stdio = stdio
+    context.in_user_namespace = bool(target.namespaces & CLONE.NEWUSER)
+    try:
+        if process.terminal:
+            _open_console(context, process, target.devpts)
+        steps = tuple(process_steps(process, target.seccomp))
+        return _join(target, process, steps, context, cgroup)
+    except LaunchError:
+        context.close()
+        raise
+    except (OSError, StepError, ValueError) as error:
+        context.close()
+        raise LaunchError("exec", *describe_exception(error)) from error
+
+
+def _join(
+    target: Launched, process: Process, steps: tuple[Step, ...], context: Context, cgroup: Cgroup
+) -> Launched:
+    report, context.report = os.pipe2(os.O_CLOEXEC)
+    context.go, go = os.pipe2(os.O_CLOEXEC)
+    pids, pids_end = os.pipe2(os.O_CLOEXEC)
+    pid = -1
+    try:
+        cgroup_fd = cgroup.open_for_clone()
+        try:
+            joiner = syscalls.clone3(0, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
+            if joiner == 0:
+                run_joiner(context, steps, target.pidfd, target.namespaces, pids_end)
+        finally:
+            if cgroup_fd >= 0:
+                os.close(cgroup_fd)
+        try:
+            os.close(context.report)
+            context.report = -1
+            os.close(pids_end)
+            pids_end = -1
+            if cgroup_fd < 0:
+                cgroup.attach(joiner)
+            if process.oom_score_adj is not None:
+                set_oom_score(joiner, process.oom_score_adj)
+            os.write(go, b"g")
+        except BaseException:
+            end_child(joiner)
+            raise
+        os.waitpid(joiner, 0)
+        answer = os.read(pids, 32)
+        pid = int(answer) if answer else -1
+        await_exec(report)
+        if pid < 0:
+            raise LaunchError("exec", "", 0, "the joining process died")
+        pidfd = os.pidfd_open(pid)
+    except BaseException:
+        if pid > 0:
+            end_child(pid)
+        raise
+    finally:
+        for fd in (go, report, pids, pids_end):
+            if fd >= 0:
+                os.close(fd)
+    context.close_private()
+    return Launched(pid, pidfd, console=context.console, namespaces=target.namespaces)
+
+
+def namespaces_of(spec: Spec) -> CLONE:
+    """The namespaces that a container does not share with the host."""
+    flags = CLONE(0)
+    for namespace in spec.namespaces:
+        flags |= FLAGS[namespace.kind]
+    return flags
+
+
+def _clone(plan: Plan, context: Context, cgroup_fd: int) -> int:
+    """clone3, entering first a pid namespace that exists (it applies to children only)."""
+    target = context.joins.get("pid", -1)
+    if target < 0:
+        return syscalls.clone3(plan.clone_flags, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(target, CLONE.NEWPID)
+        try:
+            pid = syscalls.clone3(plan.clone_flags, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
+        except OSError:
+            syscalls.setns(own, CLONE.NEWPID)
+            raise
+        if pid:
+            syscalls.setns(own, CLONE.NEWPID)
+        return pid
+    finally:
+        os.close(own)
+
+
+def await_exec(report: int) -> None:
+    """Read the report pipe to its end; raises what init recorded."""
+    record = b""
+    while chunk := os.read(report, RECORD_BYTES):
+        record += chunk
+        if record == READY:
+            return
+    if record:
+        raise LaunchError.decode(record)
+
+
+def end_child(pid: int) -> None:
+    """Kill and reap a child of this process."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def write_maps(pid: int, uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...]) -> None:
+    """The id maps of a new user namespace, as its parent's root."""
+    for file, mappings in (("uid_map", uids), ("gid_map", gids)):
+        text = "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
+        fd = os.open(f"/proc/{pid}/{file}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+
+def set_oom_score(pid: int, score: int) -> None:
+    """oom_score_adj of a child; below our own only as far as the kernel lets us."""
+    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        current = int(os.read(fd, 16))
+        if current == score:
+            return
+        try:
+            os.write(fd, b"%d" % score)
+        except PermissionError:
+            # Without CAP_SYS_RESOURCE the floor is what this process has itself.
+            if score > current:
+                raise
+    finally:
+        os.close(fd)
+
+
+def _open_console(context: Context, process: Process, devpts: int) -> None:
+    if devpts < 0:
+        raise StepError("/dev/pts", "a terminal needs a devpts mount at /dev/pts", errno.ENODEV)
+    context.console, context.terminal = tty.open_pty(devpts)
+    if process.rows and process.columns:
+        tty.set_window_size(context.console, process.rows, process.columns)
+
+
+def _host_id(mappings: tuple[IdMapping, ...]) -> int:
+    for mapping in mappings:
+        if mapping.container_id == 0:
+            return mapping.host_id
+    return -1
+
+
+def _forget(cgroup: Cgroup) -> None:
+    try:
+        cgroup.remove()
+    except OSError:
+        pass  # the launch's own error says more; a later remove of the container tries again

@@ -1,0 +1,200 @@
+"""The specification as an ordered tuple of steps: pure, so that it can be printed and tested without root.
+
+`Plan.steps` is the whole story of a launch, in the order in which init applies it. What must come first has
+its reason in the step's docstring; the groups below follow runc's order, which the specification describes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry.kernel import caps
+from wherry.kernel.consts import CLONE
+from wherry.runtime.cgroups import Cgroup
+from wherry.runtime.errors import SpecError
+from wherry.runtime.interface import Interface
+from wherry.runtime.root import Root
+from wherry.runtime.seccomp import Filter, build_filter
+from wherry.runtime.spec import Mount, Process, Spec
+from wherry.runtime.steps import Step
+from wherry.runtime.steps.cgroup import CgroupMount
+from wherry.runtime.steps.devices import Console, DeviceLinks, DeviceNodes
+from wherry.runtime.steps.identity import Domainname, Hostname, Sysctl
+from wherry.runtime.steps.masks import MaskPaths, ReadonlyPaths
+from wherry.runtime.steps.mounts import (
+    BindMount,
+    FilesystemMount,
+    PreparedMount,
+    RemountOfRoot,
+    RootPropagation,
+)
+from wherry.runtime.steps.namespaces import (
+    FLAGS,
+    AwaitParent,
+    BecomeRoot,
+    CgroupNamespace,
+    JoinNamespace,
+)
+from wherry.runtime.steps.network import Network
+from wherry.runtime.steps.options import PROPAGATION, MountOptions
+from wherry.runtime.steps.process import (
+    BoundingSet,
+    ChangeUser,
+    CleanSlate,
+    DieWithParent,
+    Execute,
+    Gate,
+    Identify,
+    NoNewPrivileges,
+    OwnStandardStreams,
+    Rlimits,
+    Seccomp,
+    StandardStreams,
+    WorkingDirectory,
+)
+from wherry.runtime.steps.root import EnterRoot
+
+_EVERY_CAPABILITY = (1 << 64) - 1
+
+
+class Plan:
+    """What clone3 is to make new, and the steps of init."""
+
+    __slots__ = ("clone_flags", "seccomp", "steps")
+
+    def __init__(
+        self, clone_flags: CLONE, steps: tuple[Step, ...], seccomp: Filter | None = None
+    ) -> None:
+        self.clone_flags = clone_flags
+        self.steps = steps
+        self.seccomp = seccomp
+
+    def describe(self) -> list[str]:
+        """One line per step."""
+        return [step.describe() for step in self.steps]
+
+
+def build_plan(
+    spec: Spec,
+    root: Root,
+    cgroup: Cgroup,
+    interfaces: tuple[Interface, ...] = (),
+    *,
+    gate: int = -1,
+) -> Plan:
+    """The plan of a container's init; raises SpecError for what can never work."""
+    _check(spec, interfaces)
+    steps: list[Step] = []
+    steps += [JoinNamespace(item) for item in spec.namespaces if item.path]
+    if spec.is_new("user"):
+        steps += [AwaitParent("user and group maps"), BecomeRoot()]
+    steps.append(EnterRoot(root))
+    steps += _mount_steps(spec, cgroup)
+    if not any(isinstance(step, CgroupNamespace) for step in steps):
+        steps.append(AwaitParent("cgroups and network"))
+        if spec.is_new("cgroup"):
+            steps.append(CgroupNamespace())
+    steps += [DeviceNodes(spec.devices), DeviceLinks()]
+    if spec.process.terminal:
+        steps.append(Console())
+    if spec.is_new("network"):
+        steps.append(Network(interfaces))
+    if spec.hostname:
+        steps.append(Hostname(spec.hostname))
+    if spec.domainname:
+        steps.append(Domainname(spec.domainname))
+    steps.append(WorkingDirectory(spec.process.cwd, create=True))
+    if spec.sysctl:
+        steps.append(Sysctl(spec.sysctl))
+    if spec.masked_paths:
+        steps.append(MaskPaths(spec.masked_paths))
+    if spec.readonly_paths:
+        steps.append(ReadonlyPaths(spec.readonly_paths))
+    if spec.root_readonly:
+        steps.append(RemountOfRoot())
+    if spec.rootfs_propagation:
+        steps.append(RootPropagation(PROPAGATION[spec.rootfs_propagation]))
+    seccomp = build_filter(spec.seccomp, _bounding(spec.process)) if spec.seccomp else None
+    steps += process_steps(spec.process, seccomp, gate=gate)
+    return Plan(_clone_flags(spec), tuple(steps), seccomp)
+
+
+def process_steps(process: Process, seccomp: Filter | None, *, gate: int = -1) -> list[Step]:
+    """From a process inside its root to the user's program; the same for init and for an exec."""
+    steps: list[Step] = [Identify(process), CleanSlate(process.user.umask)]
+    if process.rlimits:
+        steps.append(Rlimits(process.rlimits))
+    steps += [StandardStreams(terminal=process.terminal), OwnStandardStreams()]
+    if process.no_new_privileges:
+        steps.append(NoNewPrivileges())
+    steps.append(BoundingSet(_bounding(process)))
+    if seccomp is not None and not process.no_new_privileges:
+        # Needs CAP_SYS_ADMIN, which the next step gives up.
+        steps.append(Seccomp(*seccomp))
+    steps += [ChangeUser(process.capabilities, process.cwd), DieWithParent(detached=gate >= 0)]
+    if gate >= 0:
+        steps.append(Gate(process, gate))
+    if seccomp is not None and process.no_new_privileges:
+        steps.append(Seccomp(*seccomp))
+    steps.append(Execute(process))
+    return steps
+
+
+def _mount_steps(spec: Spec, cgroup: Cgroup) -> list[Step]:
+    steps: list[Step] = []
+    for mount in spec.mounts:
+        options = MountOptions(mount.options)
+        if mount.type in {"cgroup", "cgroup2"}:
+            in_namespace = spec.is_new("cgroup")
+            if in_namespace:
+                steps += [AwaitParent("cgroups"), CgroupNamespace()]
+            destination = _clean(mount.destination)
+            steps.append(CgroupMount(destination, options, cgroup, in_namespace=in_namespace))
+        else:
+            steps.append(_mount_step(mount, options))
+    return steps
+
+
+def _mount_step(mount: Mount, options: MountOptions) -> Step:
+    destination = _clean(mount.destination)
+    if mount.type in {"bind", "rbind", "none"} or {"bind", "rbind"} & set(mount.options):
+        return BindMount(destination, mount.source, options)
+    if mount.type == "devpts" and destination == "/dev/pts":
+        return PreparedMount(destination, options)
+    return FilesystemMount(destination, mount.type, mount.source, options)
+
+
+def _clone_flags(spec: Spec) -> CLONE:
+    flags = CLONE(0)
+    for namespace in spec.namespaces:
+        # The cgroup namespace is made when the cgroups are attached.
+        if not namespace.path and namespace.kind != "cgroup":
+            flags |= FLAGS[namespace.kind]
+    return flags
+
+
+def _bounding(process: Process) -> int:
+    if process.capabilities is None:
+        return _EVERY_CAPABILITY
+    return caps.mask_of(process.capabilities.bounding)
+
+
+def _check(spec: Spec, interfaces: tuple[Interface, ...]) -> None:
+    mount = spec.namespace("mount")
+    if mount is None or mount.path:
+        raise SpecError("linux.namespaces", "a new mount namespace is needed")
+    if spec.hostname and spec.namespace("uts") is None:
+        raise SpecError("hostname", "unable to set hostname without a private UTS namespace")
+    if interfaces and not spec.is_new("network"):
+        raise SpecError("linux.namespaces", "interfaces need a new network namespace")
+    if spec.rootfs_propagation and spec.rootfs_propagation not in PROPAGATION:
+        raise SpecError("linux.rootfsPropagation", f"unknown value {spec.rootfs_propagation!r}")
+    if spec.is_new("user") and not (spec.uid_mappings and spec.gid_mappings):
+        raise SpecError("linux.uidMappings", "user namespaces need uid and gid mappings")
+    for limit in spec.process.rlimits:
+        if not limit.kind.startswith("RLIMIT_"):
+            raise SpecError("process.rlimits", f"unknown type {limit.kind!r}")
+
+
+def _clean(path: str) -> str:
+    return os.path.normpath("/" + path.lstrip("/"))

@@ -1,0 +1,77 @@
+"""What the container is called and how its kernel settings are: host name, domain name, sysctls."""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from wherry.kernel import syscalls
+from wherry.kernel.consts import PROC_SUPER_MAGIC
+from wherry.runtime.context import Context
+from wherry.runtime.errors import StepError
+from wherry.runtime.steps import Step
+from wherry.runtime.steps.paths import open_beneath
+
+
+class Hostname(Step):
+    """sethostname in the new uts namespace."""
+
+    __slots__ = ("hostname",)
+    name = "hostname"
+
+    def __init__(self, hostname: str) -> None:
+        self.hostname = hostname
+
+    def describe(self) -> str:
+        return f"set the host name to {self.hostname}"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002 - the interface's
+        _socket.sethostname(self.hostname)
+
+
+class Domainname(Step):
+    """setdomainname in the new uts namespace."""
+
+    __slots__ = ("domainname",)
+    name = "domainname"
+
+    def __init__(self, domainname: str) -> None:
+        self.domainname = domainname
+
+    def describe(self) -> str:
+        return f"set the domain name to {self.domainname}"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002 - the interface's
+        syscalls.setdomainname(os.fsencode(self.domainname))
+
+
+class Sysctl(Step):
+    """linux.sysctl, written beneath the container's own proc before anything is read-only."""
+
+    __slots__ = ("values",)
+    name = "sysctl"
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self.values = values
+
+    def describe(self) -> str:
+        return f"set {', '.join(self.values)}"
+
+    def apply(self, context: Context) -> None:
+        proc = context.mounts.get("/proc", -1)
+        if proc < 0 or syscalls.fstatfs_type(proc) != PROC_SUPER_MAGIC:
+            raise StepError("/proc", "sysctls need a proc file system at /proc", 2)
+        for name, value in self.values.items():
+            # As sysctl(8): a name with slashes keeps its dots.
+            path = name if "/" in name else name.replace(".", "/")
+            try:
+                fd = open_beneath(proc, f"sys/{path}", os.O_WRONLY)
+                try:
+                    os.write(fd, os.fsencode(value))
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                why = os.strerror(error.errno or 0).lower()
+                raise StepError(
+                    name, f"open sysctl {name} file: open /proc/sys/{path}: {why}", error.errno or 0
+                ) from error

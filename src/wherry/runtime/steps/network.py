@@ -1,0 +1,57 @@
+"""The network namespace from inside: loopback up, interfaces up with their addresses and routes."""
+
+from __future__ import annotations
+
+import _socket
+
+from wherry.kernel.netlink.rtnl import Rtnl
+from wherry.runtime.context import Context
+from wherry.runtime.interface import Interface
+from wherry.runtime.steps import Step
+
+LOOPBACK_INDEX = 1
+
+
+class Network(Step):
+    """One batch of netlink requests in a new network namespace."""
+
+    __slots__ = ("interfaces",)
+    name = "network"
+
+    def __init__(self, interfaces: tuple[Interface, ...]) -> None:
+        self.interfaces = interfaces
+
+    def describe(self) -> str:
+        names = ", ".join(interface.name for interface in self.interfaces)
+        return f"bring up lo{', ' + names if names else ''}"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002 - the interface's
+        with Rtnl() as rtnl:
+            rtnl.set_up(LOOPBACK_INDEX)
+            for interface in self.interfaces:
+                index = _socket.if_nametoindex(interface.name)
+                for address in interface.addresses:
+                    rtnl.add_address(index, address)
+                rtnl.set_up(index)
+                for gateway in (interface.gateway, interface.gateway6):
+                    if gateway:
+                        rtnl.add_default_route(index, gateway)
+            rtnl.flush()
+
+
+def wire(interfaces: tuple[Interface, ...], pid: int) -> None:
+    """In the host's network namespace: a veth per interface, its peer in the namespace of `pid`."""
+    if not interfaces:
+        return
+    with Rtnl() as rtnl:
+        for interface in interfaces:
+            master = _socket.if_nametoindex(interface.bridge) if interface.bridge else 0
+            rtnl.add_veth(
+                interface.host_name,
+                interface.name,
+                peer_pid=pid,
+                master=master,
+                mtu=interface.mtu,
+                peer_mac=interface.mac,
+            )
+        rtnl.flush()
