@@ -303,6 +303,33 @@ class Status(StrEnum):
     DEAD = "dead"
 
 
+class HealthStatus(StrEnum):
+    """Docker's states of a health check."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthResult:
+    """One probe; -1 when it could not be run or took too long."""
+
+    start: str
+    end: str
+    exit_code: int
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What the probes say; the last five are kept."""
+
+    status: HealthStatus = HealthStatus.STARTING
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
     """Where a container is in its life. Times are RFC 3339 with nanoseconds, UTC."""
@@ -320,6 +347,7 @@ class ContainerState:
     has_been_manually_stopped: bool = False
     restart_count: int = 0
     generation: int = 0  # counts starts; RUN paths carry it (pitfall 13)
+    health: Health | None = None  # only with a health check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

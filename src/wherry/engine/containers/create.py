@@ -1,0 +1,291 @@
+"""`docker create`: checks the request, completes it from the image, makes what the container needs, stores it.
+
+All or nothing: what is made before the record is stored is named in the journal first, so that the
+next start-up removes it when the engine dies in between (`engine.restore`).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wherry.engine.clock import now
+from wherry.engine.containers.handle import Roster
+from wherry.engine.containers.merge import merge_config, split_command
+from wherry.engine.containers.mount_points import MountPlan, VolumeRequest, find_mount, plan_mounts
+from wherry.engine.containers.notices import publish_container
+from wherry.engine.containers.populate import needs_copy, populate_volume
+from wherry.engine.containers.resources import (
+    Processors,
+    check_resources,
+    read_processors,
+    set_swap_default,
+)
+from wherry.engine.containers.seams import ImageSource, VolumeSource
+from wherry.engine.containers.security import (
+    masked_paths,
+    normalize_capabilities,
+    parse_security_options,
+    readonly_paths,
+)
+from wherry.engine.containers.validate import CreateRequest, check_name, check_request
+from wherry.engine.events import Events
+from wherry.engine.names import build_name
+from wherry.engine.settings import EngineSettings
+from wherry.engine.store import Store, Table
+from wherry.lib.blocking import run_blocking
+from wherry.lib.ids import new_id, short_id
+from wherry.model.container import (
+    Container,
+    ContainerConfig,
+    ContainerId,
+    EndpointConfig,
+    HostConfig,
+    MountPoint,
+)
+from wherry.model.errors import EngineError, InvalidArgument, NotFound
+from wherry.model.image import Image, Platform, RootMount
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A container that is being made: what to remove if it never is."""
+
+    id: str
+    anonymous_volumes: tuple[str, ...] = ()
+
+
+class Creator:
+    """Makes containers."""
+
+    def __init__(
+        self,
+        *,
+        settings: EngineSettings,
+        store: Store,
+        roster: Roster,
+        images: ImageSource,
+        volumes: VolumeSource,
+        events: Events,
+        cgroup_version: int,
+    ) -> None:
+        self._settings = settings
+        self._journal = Table(store, "unfinished_containers", Unfinished)
+        self._store = store
+        self._roster = roster
+        self._images = images
+        self._volumes = volumes
+        self._events = events
+        self._cgroup_version = cgroup_version
+        self._processors: Processors = read_processors()
+
+    async def create(
+        self,
+        name: str,
+        config: ContainerConfig,
+        host_config: HostConfig,
+        networks: Mapping[str, EndpointConfig],
+        platform: Platform | None = None,
+    ) -> tuple[ContainerId, tuple[str, ...]]:
+        """Answers the id and warnings. Raises InvalidArgument, NameInUse, NoSuchImage and more."""
+        if name:
+            name = check_name(name)
+        network_mode = host_config.network_mode
+        if network_mode in {"", "default"}:
+            host_config = replace(host_config, network_mode="bridge")
+        request = CreateRequest(
+            config=config,
+            host_config=host_config,
+            networks=networks,
+            runtimes=frozenset({*self._settings.runtimes, self._settings.default_runtime}),
+        )
+        warnings = check_request(request)
+        checked, more = check_resources(host_config, self._processors)
+        host_config = checked if isinstance(checked, HostConfig) else host_config
+        warnings += more
+        image = self._images.get(config.image, platform) if config.image else None
+        config = merge_config(config, image.config if image is not None else None)
+        identity = ContainerId(new_id())
+        if not name:
+            name = build_name(self._roster.is_taken)
+        self._roster.reserve(name, identity)
+        try:
+            await self._make(identity, name, config, host_config, networks, image)
+        except BaseException:
+            self._roster.give_back(name, identity)
+            raise
+        return identity, tuple(warnings)
+
+    async def _make(
+        self,
+        identity: ContainerId,
+        name: str,
+        config: ContainerConfig,
+        host_config: HostConfig,
+        networks: Mapping[str, EndpointConfig],
+        image: Image | None,
+    ) -> None:
+        config = self._complete_config(identity, config, host_config)
+        host_config = self._complete_host_config(host_config)
+        plan = plan_mounts(config, host_config, lambda ref: self._roster.get(ref).record)
+        await self._check_bind_sources(host_config)
+        path, args = split_command(config)
+        record = Container(
+            id=identity,
+            name=name,
+            created=now(),
+            image_id=image.id if image is not None else "",
+            image_ref=config.image,
+            driver=self._settings.storage_driver,
+            path=path,
+            args=args,
+            config=config,
+            host_config=host_config,
+            networks=complete_networks(host_config, networks, config.mac_address),
+            mount_points=plan.points,
+        )
+        if plan.volumes:
+            self._journal.put(identity, Unfinished(id=identity, anonymous_volumes=plan.anonymous))
+        try:
+            root = await self._images.create_snapshot(
+                image, identity, volatile=host_config.auto_remove
+            )
+            record = replace(record, mount_points=await self._make_volumes(record, plan, root))
+            with self._store.transaction():
+                self._roster.add(record)
+                if plan.volumes:
+                    self._journal.delete(identity)
+        except BaseException:
+            await self._undo(identity, plan)
+            raise
+        publish_container(self._events, record, "create")
+
+    async def _undo(self, identity: ContainerId, plan: MountPlan) -> None:
+        for volume in plan.volumes:
+            self._volumes.release(volume.name, identity)
+        for name in plan.anonymous:
+            try:
+                await self._volumes.remove(name, force=True)
+            except EngineError as exc:
+                logger.warning("remove volume %s of a failed create: %s", name, exc)
+        await self._images.remove_snapshot(identity)
+        self._journal.delete(identity)
+
+    def _complete_config(
+        self, identity: ContainerId, config: ContainerConfig, host_config: HostConfig
+    ) -> ContainerConfig:
+        if config.hostname:
+            return config
+        if host_config.network_mode == "host" or host_config.uts_mode == "host":
+            return replace(config, hostname=socket.gethostname())
+        return replace(config, hostname=short_id(identity))
+
+    def _complete_host_config(self, host_config: HostConfig) -> HostConfig:
+        settings = self._settings
+        options = parse_security_options(host_config.security_opt)
+        cgroupns = settings.default_cgroupns_mode or (
+            "host" if self._cgroup_version == 1 or host_config.privileged else "private"
+        )
+        log = host_config.log_config
+        return replace(
+            set_swap_default(host_config),
+            shm_size=host_config.shm_size or settings.default_shm_size,
+            ipc_mode=host_config.ipc_mode or settings.default_ipc_mode,
+            cgroupns_mode=host_config.cgroupns_mode or cgroupns,
+            runtime=host_config.runtime or settings.default_runtime,
+            oom_kill_disable=(
+                host_config.oom_kill_disable
+                if host_config.oom_kill_disable is not None or self._cgroup_version == 2
+                else False
+            ),
+            log_config=log if log.type else settings.default_log,
+            restart_policy=replace(
+                host_config.restart_policy, name=host_config.restart_policy.name or "no"
+            ),
+            cap_add=normalize_capabilities("CapAdd", host_config.cap_add),
+            cap_drop=normalize_capabilities("CapDrop", host_config.cap_drop),
+            masked_paths=(None if host_config.privileged else masked_paths(host_config, options)),
+            readonly_paths=(
+                None if host_config.privileged else readonly_paths(host_config, options)
+            ),
+        )
+
+    async def _check_bind_sources(self, host_config: HostConfig) -> None:
+        """`--mount type=bind` wants its source to be there; `-v` makes a directory at the start."""
+        for mount in host_config.mounts:
+            if mount.type != "bind" or (
+                mount.bind_options is not None and mount.bind_options.create_mountpoint
+            ):
+                continue
+            if not await run_blocking(Path(mount.source).exists):
+                raise InvalidArgument(
+                    'invalid mount config for type "bind": '
+                    f"bind source path does not exist: {mount.source}"
+                )
+
+    async def _make_volumes(
+        self, record: Container, plan: MountPlan, root: RootMount
+    ) -> tuple[MountPoint, ...]:
+        requests = {volume.destination: volume for volume in plan.volumes}
+        points: list[MountPoint] = []
+        for point in plan.points:
+            request = requests.get(point.destination)
+            if request is not None and point.type == "volume":
+                point = await self._make_volume(record, point, request, root)  # noqa: PLW2901
+            if point.type == "volume":
+                self._volumes.acquire(point.name, record.id)
+            if point.type == "image":
+                mounted = self._images.get(point.name)
+                point = replace(point, source=mounted.id)  # noqa: PLW2901
+            points.append(point)
+        return tuple(points)
+
+    async def _make_volume(
+        self, record: Container, point: MountPoint, request: VolumeRequest, root: RootMount
+    ) -> MountPoint:
+        options = request.options
+        try:
+            volume = await self._volumes.ensure(
+                request.name,
+                driver=options.driver_name or "local",
+                options=dict(options.driver_options) or None,
+                labels=dict(options.labels) or None,
+                anonymous=request.anonymous,
+            )
+        except NotFound as exc:
+            raise InvalidArgument(str(exc)) from exc
+        self._volumes.acquire(volume.name, record.id)
+        mount = find_mount(record.host_config, point.destination)
+        has_subpath = (
+            mount is not None
+            and mount.volume_options is not None
+            and bool(mount.volume_options.subpath)
+        )
+        if request.copies and not has_subpath:
+            wanted = await run_blocking(
+                needs_copy, root.lowers, point.destination, volume.mountpoint
+            )
+            if wanted:
+                await populate_volume(root, point.destination, volume.mountpoint)
+        return replace(point, source=volume.mountpoint)
+
+
+def complete_networks(
+    host_config: HostConfig, networks: Mapping[str, EndpointConfig], mac_address: str = ""
+) -> dict[str, EndpointConfig]:
+    """The networks by name: the one of the mode first, with what was asked of it."""
+    mode = host_config.network_mode
+    if mode.startswith("container:"):
+        return {}
+    asked = {("bridge" if name == "default" else name): end for name, end in networks.items()}
+    main = asked.pop(mode, EndpointConfig())
+    if mac_address and not main.mac_address:
+        main = replace(main, mac_address=mac_address)
+    if host_config.links and mode not in {"bridge", "host", "none"}:
+        main = replace(main, links=(*main.links, *host_config.links))
+    return {mode: main, **asked}

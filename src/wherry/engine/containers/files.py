@@ -1,0 +1,199 @@
+"""Files of a container from outside: `docker cp`, `diff`, `export`.
+
+Running means the live root's descriptor; stopped means a mount of its own in a worker, under the
+container's lock, which a start waits for (pitfall 9). Paths are never joined here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from wherry.engine.clock import format_time
+from wherry.engine.containers import state
+from wherry.engine.containers.archive_worker import describe
+from wherry.engine.containers.handle import ContainerHandle
+from wherry.engine.containers.seams import ImageSource
+from wherry.engine.images.pipes import feed_pipe, open_pipe, read_pipe
+from wherry.engine.settings import EngineSettings
+from wherry.lib.blocking import run_blocking
+from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str
+from wherry.lib.program import WorkerError, run_worker
+from wherry.model.container import Container
+from wherry.model.errors import Internal, InvalidArgument, NotFound
+from wherry.model.views import PathStat
+
+_WORKER = "wherry.engine.containers.archive_worker"
+
+
+class SnapshotReader(ImageSource, Protocol):
+    """Images that can also tell what a snapshot changes and give it as an archive."""
+
+    async def changes(self, key: str) -> list[tuple[str, str, int]]:
+        """(kind, path, size), kind one of C, A, D."""
+
+    def export(self, key: str) -> AsyncIterator[bytes]:
+        """Its merged view as a tar."""
+
+
+class Files:
+    """Reads and writes files of containers."""
+
+    def __init__(self, *, settings: EngineSettings, images: SnapshotReader) -> None:
+        self._settings = settings
+        self._images = images
+
+    async def changes(self, handle: ContainerHandle) -> list[tuple[str, str, int]]:
+        """(kind, path, size) sorted by path; kind is C, A or D."""
+        return await self._images.changes(handle.id)
+
+    async def export(self, handle: ContainerHandle) -> AsyncIterator[bytes]:
+        """The root file system without what is mounted in it."""
+        return self._images.export(handle.id)
+
+    async def stat(self, handle: ContainerHandle, path: str) -> PathStat:
+        """Raises NotFound, InvalidArgument."""
+        _check_path(path)
+        async with self._root(handle) as (spec, fd):
+            try:
+                if fd >= 0:
+                    found: JsonValue = await run_blocking(describe, fd, path)
+                else:
+                    found = await run_worker(f"{_WORKER}:stat_path", {"root": spec, "path": path})
+            except (OSError, WorkerError) as exc:
+                raise _path_error(exc, handle.record, path) from exc
+        if not isinstance(found, Mapping):
+            raise Internal("the archive worker gave no answer")
+        return _read_stat(found)
+
+    async def get(
+        self, handle: ContainerHandle, path: str
+    ) -> tuple[PathStat, AsyncIterator[bytes]]:
+        """Raises NotFound before anything is sent."""
+        found = await self.stat(handle, path)
+        return found, self._read(handle, path)
+
+    async def _read(self, handle: ContainerHandle, path: str) -> AsyncIterator[bytes]:
+        async with self._root(handle) as (spec, fd):
+            reader, writer = open_pipe()
+            arguments: JsonObject = {"root": spec, "path": path, "output": writer}
+            fds = [writer, fd] if fd >= 0 else [writer]
+            worker = asyncio.ensure_future(run_worker(f"{_WORKER}:read_path", arguments, fds=fds))
+            worker.add_done_callback(lambda _: os.close(writer))
+            try:
+                async for data in read_pipe(reader):
+                    yield data
+                await worker
+            finally:
+                worker.cancel()
+                await asyncio.gather(worker, return_exceptions=True)
+
+    async def put(
+        self,
+        handle: ContainerHandle,
+        path: str,
+        body: AsyncIterator[bytes],
+        *,
+        no_overwrite_dir_non_dir: bool,
+        copy_uid_gid: bool,
+    ) -> None:
+        """Raises NotFound, InvalidArgument, Internal."""
+        _check_path(path)
+        record = handle.record
+        if record.host_config.readonly_rootfs and not _on_mount(record, path):
+            raise InvalidArgument("container rootfs is marked read-only")
+        user = record.config.user.partition(":")[0]
+        async with self._root(handle) as (spec, fd):
+            reader, writer = open_pipe()
+            arguments: JsonObject = {
+                "root": spec,
+                "path": path,
+                "input": reader,
+                "no_overwrite_dir_non_dir": no_overwrite_dir_non_dir,
+                "owner": int(user) if copy_uid_gid and user.isdecimal() else -1,
+            }
+            feeding = asyncio.ensure_future(feed_pipe(writer, body))
+            try:
+                fds = [reader, fd] if fd >= 0 else [reader]
+                await run_worker(f"{_WORKER}:write_path", arguments, fds=fds)
+            except WorkerError as exc:
+                raise _path_error(exc, record, path) from exc
+            finally:
+                os.close(reader)
+                await asyncio.gather(feeding, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _root(self, handle: ContainerHandle) -> AsyncIterator[tuple[JsonObject, int]]:
+        """What the worker opens, and the live root's descriptor or -1."""
+        record = handle.record
+        if record.state.status in state.ALIVE:
+            try:
+                fd = os.open(
+                    f"/proc/{record.state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+                )
+            except OSError as exc:
+                raise Internal(f"open the root of container {record.id}: {exc.strerror}") from exc
+            try:
+                yield {"fd": fd}, fd
+            finally:
+                os.close(fd)
+            return
+        async with handle.lock:
+            teardown = handle.teardown
+            if teardown is not None:
+                await asyncio.shield(teardown)
+            root = self._images.root_mount(record.id)
+            yield (
+                {
+                    "lowers": list(root.lowers),
+                    "upper": root.upper,
+                    "work": root.work,
+                    "scratch": str(self._settings.run_dir / "scratch"),
+                    "mounts": [
+                        {
+                            "source": point.source,
+                            "destination": point.destination,
+                            "writable": point.rw,
+                        }
+                        for point in record.mount_points
+                        if point.type in {"bind", "volume"}
+                    ],
+                },
+                -1,
+            )
+
+
+def _check_path(path: str) -> None:
+    if not path:
+        raise InvalidArgument("bad parameter: pathcannot be empty")
+
+
+def _on_mount(record: Container, path: str) -> bool:
+    return any(
+        point.rw and (path + "/").startswith(point.destination.rstrip("/") + "/")
+        for point in record.mount_points
+    )
+
+
+def _read_stat(found: JsonObject) -> PathStat:
+    return PathStat(
+        name=get_str(found, "name"),
+        size=get_int(found, "size"),
+        mode=get_int(found, "mode"),
+        mtime=format_time(get_int(found, "mtime_ns")),
+        link_target=get_str(found, "link_target"),
+    )
+
+
+def _path_error(
+    exc: OSError | WorkerError, record: Container, path: str
+) -> NotFound | InvalidArgument | Internal:
+    kind = exc.kind if isinstance(exc, WorkerError) else "OSError"
+    if kind == "NotFolder":
+        return InvalidArgument("extraction point is not a directory")
+    if exc.errno == 2:
+        return NotFound(f"Could not find the file {path} in container {record.name}")
+    return Internal(str(exc))

@@ -1,0 +1,313 @@
+"""What a start needs on this machine's side: bind sources, managed files, shared memory, joined namespaces.
+
+Bind sources are looked at off the loop (a dead NFS server may hold them for minutes, pitfall 6).
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.host_files import (
+    build_hosts,
+    build_resolv_conf,
+    read_resolver,
+)
+from wherry.engine.containers.mount_points import find_mount
+from wherry.engine.containers.state import ALIVE
+from wherry.engine.settings import EngineSettings
+from wherry.kernel import syscalls
+from wherry.kernel.consts import MNT, MS
+from wherry.kernel.mountinfo import find_mount as find_host_mount
+from wherry.kernel.mountinfo import read_mountinfo
+from wherry.lib.blocking import run_blocking
+from wherry.model.container import Container, MountPoint
+from wherry.model.errors import (
+    Conflict,
+    EngineError,
+    Internal,
+    InvalidArgument,
+    NoSuchContainer,
+)
+
+_INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
+_PT_INTERP = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedNamespaces:
+    """Paths of namespaces of other containers; `shm` is a directory to bind at /dev/shm."""
+
+    network: str = ""
+    ipc: str = ""
+    pid: str = ""
+    shm: str = ""
+
+
+class HostSide:
+    """Prepares and frees."""
+
+    def __init__(self, settings: EngineSettings, roster: Roster) -> None:
+        self._settings = settings
+        self._roster = roster
+        self.default_seccomp = _read_profile(settings.seccomp_profile)
+        self.init_program = settings.init_path or find_init_program()
+
+    def find_joined(self, record: Container) -> JoinedNamespaces:
+        """Namespaces that are shared with other containers. Raises Conflict, Internal, NotFound."""
+        host = record.host_config
+        network = ipc = pid = shm = ""
+        if host.network_mode.startswith("container:"):
+            pid_of = self._network_donor(host.network_mode.partition(":")[2])
+            network = f"/proc/{pid_of}/ns/net"
+        if host.ipc_mode.startswith("container:"):
+            donor = self._get_running(host.ipc_mode.partition(":")[2], "IPC")
+            if donor.record.host_config.ipc_mode not in {"shareable", "host"}:
+                raise InvalidArgument(
+                    f"cannot join IPC of container {donor.id}: "
+                    "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                )
+            ipc = f"/proc/{donor.record.state.pid}/ns/ipc"
+            shm = (
+                "/dev/shm"
+                if donor.record.host_config.ipc_mode == "host"
+                else str(self._shm_path(donor.id))
+            )
+        elif host.ipc_mode == "host":
+            shm = "/dev/shm"
+        elif host.ipc_mode == "shareable":
+            shm = str(self._shm_path(record.id))
+        if host.pid_mode.startswith("container:"):
+            donor = self._get_running(host.pid_mode.partition(":")[2], "PID")
+            pid = f"/proc/{donor.record.state.pid}/ns/pid"
+        return JoinedNamespaces(network=network, ipc=ipc, pid=pid, shm=shm)
+
+    def _network_donor(self, ref: str) -> int:
+        try:
+            donor = self._roster.get(ref)
+        except NoSuchContainer as exc:
+            raise Internal(f"joining network namespace of container: {exc}") from exc
+        if donor.record.state.status not in ALIVE:
+            raise Conflict(f"cannot join network of a non running container: {donor.id}")
+        return donor.record.state.pid
+
+    def _get_running(self, ref: str, what: str) -> ContainerHandle:
+        donor = self._roster.get(ref)
+        if donor.record.state.status not in ALIVE:
+            raise Conflict(f"cannot join {what} of a non running container: {donor.id}")
+        return donor
+
+    def _shm_path(self, container_id: str) -> Path:
+        return self._settings.run_dir / "shm" / container_id
+
+    async def prepare(self, record: Container, joined: JoinedNamespaces) -> None:
+        """Makes what the specification names. Raises InvalidArgument, Internal."""
+        self._write_files(record, joined)
+        binds = [point for point in record.mount_points if point.type == "bind"]
+        if binds:
+            await run_blocking(_prepare_binds, record, binds)
+        if record.host_config.ipc_mode == "shareable":
+            await run_blocking(_mount_shm, self._shm_path(record.id), record.host_config.shm_size)
+
+    def release(self, record: Container) -> None:
+        """Frees what `prepare` made beyond files; idempotent."""
+        if record.host_config.ipc_mode == "shareable":
+            _unmount_shm(self._shm_path(record.id))
+
+    def _write_files(self, record: Container, joined: JoinedNamespaces) -> None:
+        folder = self._settings.container_dir(record.id)
+        host = record.host_config
+        resolver = read_resolver()
+        if joined.network:
+            donor = self._roster.get(host.network_mode.partition(":")[2]).record
+            source = self._settings.container_dir(donor.id)
+            for name in ("hosts", "hostname", "resolv.conf"):
+                shutil.copyfile(source / name, folder / name)
+            return
+        addresses = [
+            address
+            for endpoint in record.endpoints.values()
+            for address in (endpoint.ip_address, endpoint.global_ipv6_address)
+            if address
+        ]
+        gateway = next((e.gateway for e in record.endpoints.values() if e.gateway), "")
+        if host.network_mode == "host":
+            head = _read_text(Path("/etc/hosts"))
+            hosts = build_hosts(record, (), gateway=gateway, head=head)
+        else:
+            hosts = build_hosts(record, addresses, gateway=gateway, links=self._linked(record))
+        resolv = build_resolv_conf(resolver, host, keep_local=host.network_mode == "host")
+        _write_text(folder / "hosts", hosts)
+        _write_text(folder / "hostname", record.config.hostname + "\n")
+        _write_text(folder / "resolv.conf", resolv)
+
+    def _linked(self, record: Container) -> Sequence[tuple[str, Sequence[str]]]:
+        """`--link`: addresses and names of linked containers on the default bridge."""
+        found: list[tuple[str, Sequence[str]]] = []
+        for link in record.host_config.links:
+            ref, _, alias = link.partition(":")
+            handle = self._roster.find(ref)
+            if handle is None:
+                continue
+            other = handle.record
+            names = dict.fromkeys((alias or other.name, other.config.hostname, other.name))
+            for endpoint in other.endpoints.values():
+                if endpoint.ip_address:
+                    found.append((endpoint.ip_address, tuple(names)))
+                    break
+        return found
+
+
+def cgroup_path(settings: EngineSettings, record: Container) -> str:
+    """The container's group below the parent of its request or of the engine; `..` cannot leave the root."""
+    parent = record.host_config.cgroup_parent or settings.cgroup_parent
+    return posixpath.normpath(f"/{parent}/{record.id}").replace("//", "/")
+
+
+def read_start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat; 0 when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The command's name, in parentheses, may itself hold spaces and parentheses.
+            return int(file.read().rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
+def find_init_program() -> str:
+    """An init for `--init` that runs in any root: it must be static."""
+    for name in _INIT_PROGRAMS:
+        path = shutil.which(name, path="/usr/libexec/docker:/usr/bin:/usr/sbin:/usr/local/bin")
+        if path is not None and is_static(path):
+            return path
+    return ""
+
+
+def is_static(path: str) -> bool:
+    """Whether the ELF program needs no interpreter."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    if head[:5] != b"\x7fELF\x02":
+        return False
+    order = "little" if head[5] == 1 else "big"
+    offset = int.from_bytes(head[32:40], order)  # type: ignore[arg-type] # one of the two literals
+    size = int.from_bytes(head[54:56], order)  # type: ignore[arg-type]
+    count = int.from_bytes(head[56:58], order)  # type: ignore[arg-type]
+    for index in range(count):
+        start = offset + index * size
+        if int.from_bytes(head[start : start + 4], order) == _PT_INTERP:  # type: ignore[arg-type]
+            return False
+    return True
+
+
+def _prepare_binds(record: Container, binds: Sequence[MountPoint]) -> None:
+    for point in binds:
+        mount = find_mount(record.host_config, point.destination)
+        may_create = mount is None or (
+            mount.bind_options is not None and mount.bind_options.create_mountpoint
+        )
+        _ensure_source(point.source, may_create=may_create)
+        _check_propagation(point)
+
+
+def _ensure_source(source: str, *, may_create: bool) -> None:
+    try:
+        os.stat(source)
+    except FileNotFoundError as exc:
+        if not may_create:
+            raise InvalidArgument(
+                f'invalid mount config for type "bind": bind source path does not exist: {source}'
+            ) from exc
+        try:
+            os.makedirs(source, exist_ok=True)
+        except OSError as failure:
+            reason = (failure.strerror or "").lower()
+            raise Internal(
+                f"error while creating mount source path '{source}': mkdir {source}: {reason}"
+            ) from failure
+    except OSError as exc:
+        reason = (exc.strerror or "").lower()
+        raise Internal(
+            f"error while creating mount source path '{source}': stat {source}: {reason}"
+        ) from exc
+
+
+def _check_propagation(point: MountPoint) -> None:
+    wanted = point.propagation.removeprefix("r")
+    if wanted not in {"shared", "slave"}:
+        return
+    path = os.path.realpath(point.source)
+    found = find_host_mount(path, read_mountinfo())
+    if found is None:
+        raise Internal(f"could not find source mount of {point.source}")
+    if wanted == "shared" and not found.is_shared():
+        raise Internal(
+            f"path {point.source} is mounted on {found.mount_point} but it is not a shared mount"
+        )
+    if wanted == "slave" and not (found.is_shared() or found.is_slave()):
+        raise Internal(
+            f"path {point.source} is mounted on {found.mount_point} "
+            "but it is not a shared or slave mount"
+        )
+
+
+def _mount_shm(path: Path, size: int) -> None:
+    _unmount_shm(path)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = MS.NOEXEC | MS.NOSUID | MS.NODEV
+    try:
+        syscalls.mount(
+            b"shm", os.fsencode(path), b"tmpfs", flags, f"mode=1777,size={size}".encode()
+        )
+    except OSError as exc:
+        raise Internal(f"mounting shm tmpfs: {(exc.strerror or '').lower()}") from exc
+
+
+def _unmount_shm(path: Path) -> None:
+    try:
+        syscalls.umount2(os.fsencode(path), MNT.DETACH)
+    except OSError:
+        pass  # nothing is mounted there
+    try:
+        path.rmdir()
+    except OSError:
+        pass  # not there
+
+
+def _read_profile(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise EngineError(
+            f"opening seccomp profile {path} failed: {(exc.strerror or '').lower()}"
+        ) from exc
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _write_text(path: Path, text: str) -> None:
+    # Replaced in place: the file is a bind mount in the container while it runs.
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise Internal(f"write {path}: {(exc.strerror or '').lower()}") from exc

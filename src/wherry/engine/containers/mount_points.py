@@ -1,0 +1,183 @@
+"""Which mounts a container has, from everything that may ask for one, in Docker's order of precedence.
+
+`--volumes-from`, then `-v`, then `--mount`, then the VOLUMEs of its config; of two for one place
+the later kind wins, two of one request are an error. Pure: volumes are named here and made later.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from wherry.engine.containers.binds import (
+    check_duplicates,
+    parse_bind,
+    parse_volumes_from,
+)
+from wherry.lib.ids import new_id
+from wherry.model.container import (
+    Container,
+    ContainerConfig,
+    HostConfig,
+    Mount,
+    MountPoint,
+    VolumeOptions,
+)
+from wherry.model.errors import InvalidArgument, NotFound
+
+_DEFAULT_PROPAGATION = "rprivate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRequest:
+    """A volume that has to exist before the container does."""
+
+    name: str
+    destination: str
+    anonymous: bool = False
+    copies: bool = True
+    options: VolumeOptions = field(default_factory=VolumeOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountPlan:
+    """A container's mount points (volumes still without source) and the volumes they need."""
+
+    points: tuple[MountPoint, ...]
+    volumes: tuple[VolumeRequest, ...]
+
+    @property
+    def anonymous(self) -> tuple[str, ...]:
+        """Names of the volumes that belong to this container alone."""
+        return tuple(volume.name for volume in self.volumes if volume.anonymous)
+
+
+def plan_mounts(
+    config: ContainerConfig,
+    host_config: HostConfig,
+    find_container: Callable[[str], Container],
+) -> MountPlan:
+    """Raises InvalidArgument."""
+    points: dict[str, MountPoint] = {}
+    volumes: dict[str, VolumeRequest] = {}
+    for spec in host_config.volumes_from:
+        for point in _inherited(spec, find_container):
+            points[point.destination] = point
+    asked: list[MountPoint] = []
+    for spec in host_config.binds:
+        point, volume = _from_bind(spec, host_config.volume_driver)
+        asked.append(point)
+        if volume is not None:
+            volumes[point.destination] = volume
+    for mount in host_config.mounts:
+        point, volume = _from_mount(mount)
+        asked.append(point)
+        if volume is not None:
+            volumes[point.destination] = volume
+    tmpfs = [
+        MountPoint(type="tmpfs", destination=posixpath.normpath(path)) for path in host_config.tmpfs
+    ]
+    check_duplicates([*asked, *tmpfs])
+    points.update((point.destination, point) for point in asked)
+    taken = {*points, *(point.destination for point in tmpfs)}
+    for path in config.volumes:
+        destination = posixpath.normpath(path)
+        if destination not in taken:
+            volume = VolumeRequest(name=new_id(), destination=destination, anonymous=True)
+            volumes[destination] = volume
+            points[destination] = MountPoint(
+                type="volume", name=volume.name, destination=destination, driver="local"
+            )
+    return MountPlan(points=tuple(points.values()), volumes=tuple(volumes.values()))
+
+
+def _inherited(spec: str, find_container: Callable[[str], Container]) -> Sequence[MountPoint]:
+    ref, mode = parse_volumes_from(spec)
+    try:
+        source = find_container(ref)
+    except NotFound as exc:
+        raise InvalidArgument(str(exc)) from exc
+    read_only = "ro" in mode.split(",")
+    return [
+        replace(point, rw=point.rw and not read_only)
+        for point in source.mount_points
+        if point.type != "tmpfs"
+    ]
+
+
+def _from_bind(spec: str, volume_driver: str) -> tuple[MountPoint, VolumeRequest | None]:
+    bind = parse_bind(spec)
+    if bind.is_path:
+        return MountPoint(
+            type="bind",
+            source=bind.source,
+            destination=bind.destination,
+            mode=bind.mode,
+            rw=bind.is_writable,
+            propagation=bind.propagation or _DEFAULT_PROPAGATION,
+        ), None
+    volume = VolumeRequest(
+        name=bind.source or new_id(),
+        destination=bind.destination,
+        anonymous=not bind.source,
+        copies=bind.copies,
+        options=VolumeOptions(driver_name=volume_driver),
+    )
+    return MountPoint(
+        type="volume",
+        name=volume.name,
+        destination=bind.destination,
+        driver=volume_driver or "local",
+        mode=bind.mode or "z",
+        rw=bind.is_writable,
+    ), volume
+
+
+def _from_mount(mount: Mount) -> tuple[MountPoint, VolumeRequest | None]:
+    destination = posixpath.normpath(mount.target)
+    match mount.type:
+        case "bind":
+            propagation = mount.bind_options.propagation if mount.bind_options else ""
+            return MountPoint(
+                type="bind",
+                source=posixpath.normpath(mount.source),
+                destination=destination,
+                rw=not mount.read_only,
+                propagation=propagation or _DEFAULT_PROPAGATION,
+            ), None
+        case "volume":
+            options = mount.volume_options or VolumeOptions()
+            volume = VolumeRequest(
+                name=mount.source or new_id(),
+                destination=destination,
+                anonymous=not mount.source,
+                copies=not options.no_copy,
+                options=options,
+            )
+            return MountPoint(
+                type="volume",
+                name=volume.name,
+                destination=destination,
+                driver=options.driver_name or "local",
+                mode="z",
+                rw=not mount.read_only,
+            ), volume
+        case "image":
+            return MountPoint(
+                type="image",
+                name=mount.source,
+                destination=destination,
+                rw=False,
+                propagation=_DEFAULT_PROPAGATION,
+            ), None
+        case _:
+            return MountPoint(type="tmpfs", destination=destination, rw=not mount.read_only), None
+
+
+def find_mount(host_config: HostConfig, destination: str) -> Mount | None:
+    """The `--mount` behind a mount point, for the options that a mount point does not show."""
+    for mount in host_config.mounts:
+        if posixpath.normpath(mount.target) == destination:
+            return mount
+    return None

@@ -1,0 +1,129 @@
+"""An empty volume takes what the image has at its place (Docker's copy-up), owners and modes included.
+
+`needs_copy` looks through descriptors without following links and says yes when in doubt;
+`populate_tree` runs in a worker, on a read-only mount of the image's layers that nobody else sees.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+
+from wherry.kernel import syscalls
+from wherry.kernel.consts import RESOLVE
+from wherry.lib.jsonvalue import JsonObject, get_str, get_strings
+from wherry.lib.program import run_worker
+from wherry.model.image import RootMount
+from wherry.runtime.root import OverlayRoot, open_root
+
+_CHUNK = 1 << 20
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def needs_copy(lowers: Sequence[str], destination: str, volume: str) -> bool:
+    """Whether the volume is empty and the image may have files at the destination. Blocking."""
+    with os.scandir(volume) as entries:
+        if any(True for _ in entries):
+            return False
+    relative = destination.strip("/") or "."
+    for lower in lowers:
+        try:
+            root = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return True
+        try:
+            fd = syscalls.openat2(
+                root,
+                os.fsencode(relative),
+                os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
+                resolve=RESOLVE.IN_ROOT | RESOLVE.NO_SYMLINKS,
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return True
+        finally:
+            os.close(root)
+        os.close(fd)
+        return True
+    return False
+
+
+async def populate_volume(root: RootMount, destination: str, volume: str) -> None:
+    """Copies in a worker."""
+    await run_worker(
+        "wherry.engine.containers.populate:populate_tree",
+        {"lowers": list(root.lowers), "destination": destination, "volume": volume},
+    )
+
+
+def populate_tree(arguments: JsonObject, report: object = None) -> None:
+    """The worker's function."""
+    del report
+    overlay = OverlayRoot(get_strings(arguments, "lowers"))
+    destination = get_str(arguments, "destination").strip("/") or "."
+    root = open_root(overlay)
+    try:
+        source = syscalls.openat2(
+            root, os.fsencode(destination), _OPEN_FOLDER, resolve=RESOLVE.IN_ROOT
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    finally:
+        os.close(root)
+    target = os.open(get_str(arguments, "volume"), _OPEN_FOLDER)
+    try:
+        _copy_folder(source, target)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def _copy_folder(source: int, target: int) -> None:
+    for name in os.listdir(source):
+        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+        _copy_entry(source, target, name, status)
+    _copy_attributes(source, target, os.fstat(source))
+
+
+def _copy_entry(source: int, target: int, name: str, status: os.stat_result) -> None:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    if stat.S_ISDIR(status.st_mode):
+        os.mkdir(name, 0o700, dir_fd=target)
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | flags, dir_fd=source)
+        made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | flags, dir_fd=target)
+        try:
+            _copy_folder(inner, made)
+        finally:
+            os.close(inner)
+            os.close(made)
+    elif stat.S_ISREG(status.st_mode):
+        with (
+            open(os.open(name, os.O_RDONLY | flags, dir_fd=source), "rb") as reader,
+            open(
+                os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target),
+                "wb",
+            ) as writer,
+        ):
+            shutil.copyfileobj(reader, writer, _CHUNK)
+            writer.flush()
+            _copy_attributes(reader.fileno(), writer.fileno(), status)
+    else:
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        else:
+            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+
+
+def _copy_attributes(source: int, target: int, status: os.stat_result) -> None:
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    for name in os.listxattr(source):
+        if not name.startswith("trusted.overlay."):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

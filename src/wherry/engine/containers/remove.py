@@ -1,0 +1,222 @@
+"""Removing containers: `docker rm`, `--rm`, prune.
+
+The record and the name go in one transaction, with the event and the answers to waiters; the files go after,
+and start-up sweeps what a crash leaves of them (`engine.restore`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from wherry.engine.clock import parse_time
+from wherry.engine.containers import state
+from wherry.engine.containers.attach import take_clients
+from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.notices import publish_container
+from wherry.engine.containers.seams import ImageSource, VolumeSource
+from wherry.engine.containers.stop import Stopper
+from wherry.engine.containers.wait import answer_removal
+from wherry.engine.events import Events
+from wherry.engine.filters import Filters, check_filters, match_labels
+from wherry.engine.settings import EngineSettings
+from wherry.engine.tasks import Tasks
+from wherry.lib.blocking import run_blocking
+from wherry.model.container import Status
+from wherry.model.errors import (
+    Conflict,
+    EngineError,
+    Internal,
+    InvalidArgument,
+    NoSuchContainer,
+)
+from wherry.model.views import PruneReport, WaitResult
+
+logger = logging.getLogger(__name__)
+
+_PRUNE_FILTERS = ("label", "label!", "until")
+_REFUSALS = {
+    Status.RUNNING: "container is running: stop the container before removing or force remove",
+    Status.PAUSED: "container is paused and must be unpaused first",
+    Status.RESTARTING: (
+        "container is restarting: stop the container before removing or force remove"
+    ),
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNITS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+
+
+class Discarder:
+    """Takes an ended container away; the part of a removal that `--rm` shares with `docker rm`."""
+
+    def __init__(
+        self,
+        *,
+        settings: EngineSettings,
+        roster: Roster,
+        images: ImageSource,
+        volumes: VolumeSource,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._roster = roster
+        self._images = images
+        self._volumes = volumes
+        self._events = events
+        self._tasks = Tasks("removals")
+
+    async def close(self) -> None:
+        """Waits for removals in progress."""
+        await self._tasks.close()
+
+    async def discard(self, handle: ContainerHandle, *, volumes: bool = True) -> None:
+        """Removes a container that does not run. Raises Conflict when a removal is in progress."""
+        await self._tasks.finish(self._discard(handle, volumes=volumes), f"remove {handle.id}")
+
+    async def _discard(self, handle: ContainerHandle, *, volumes: bool) -> None:
+        async with handle.lock:
+            if handle.removing:
+                raise Conflict(f"removal of container {handle.record.name} is already in progress")
+            status = handle.record.state.status
+            if status in state.ACTIVE:
+                raise Conflict(
+                    f'cannot remove container "{handle.record.name}": {_REFUSALS[status]}'
+                )
+            handle.removing = True
+            for client in take_clients(handle):
+                os.close(client.fd)
+            if handle.restart_task is not None:
+                handle.restart_task.cancel()
+            record = handle.record
+            for point in record.mount_points:
+                if point.type == "volume":
+                    self._volumes.release(point.name, record.id)
+            self._roster.forget(handle)
+        publish_container(self._events, record, "destroy")
+        answer_removal(handle, WaitResult(exit_code=record.state.exit_code))
+        teardown = handle.teardown
+        if teardown is not None:
+            await asyncio.shield(teardown)
+        if volumes:
+            await self._remove_volumes(handle)
+        await self.remove_files(record.id)
+
+    async def _remove_volumes(self, handle: ContainerHandle) -> None:
+        for point in handle.record.mount_points:
+            if point.type != "volume":
+                continue
+            try:
+                if self._volumes.get(point.name).anonymous:
+                    await self._volumes.remove(point.name)
+            except EngineError as exc:
+                logger.info("volume %s stays: %s", point.name, exc)
+
+    async def remove_files(self, container_id: str) -> None:
+        """Snapshot, log and managed files. Idempotent."""
+        await self._images.remove_snapshot(container_id)
+        folder = self._settings.container_dir(container_id)
+        try:
+            await run_blocking(_remove_tree, folder)
+        except OSError as exc:
+            logger.warning("remove %s: %s", folder, exc)
+
+
+class Remover:
+    """`docker rm` and `docker container prune`."""
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        stopper: Stopper,
+        discarder: Discarder,
+        images: ImageSource,
+        events: Events,
+    ) -> None:
+        self._roster = roster
+        self._stopper = stopper
+        self._discarder = discarder
+        self._images = images
+        self._events = events
+
+    async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
+        """Raises NoSuchContainer, Conflict."""
+        handle = self._roster.get(ref)
+        if link:
+            raise Internal("Conflict, cannot remove the default link name of the container")
+        if force:
+            await self._stopper.kill_hard(handle)
+        try:
+            await self._discarder.discard(handle, volumes=volumes)
+        except NoSuchContainer:
+            if not force:
+                raise
+
+    async def prune(self, filters: Filters) -> PruneReport:
+        """Raises InvalidFilter, InvalidArgument."""
+        check_filters(filters, _PRUNE_FILTERS)
+        until_ns = parse_until(filters.get("until", ()))
+        deleted: list[str] = []
+        reclaimed = 0
+        for handle in self._roster:
+            record = handle.record
+            if record.state.status in state.ACTIVE or record.state.starting or handle.removing:
+                continue
+            if until_ns and parse_time(record.created) > until_ns:
+                continue
+            if not match_labels(filters.get("label", ()), record.config.labels):
+                continue
+            unwanted = filters.get("label!", ())
+            if unwanted and match_labels(unwanted, record.config.labels):
+                continue
+            size = await self._images.snapshot_usage(record.id)
+            try:
+                await self._discarder.discard(handle, volumes=False)
+            except Conflict as exc:
+                logger.info("prune passes over container %s: %s", record.id, exc)
+                continue
+            deleted.append(record.id)
+            reclaimed += size
+        self._events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
+        return PruneReport(deleted=tuple(deleted), reclaimed_bytes=reclaimed)
+
+
+def parse_until(values: Sequence[str]) -> int:
+    """The filter `until`: a duration back from now, a time stamp, or a date; 0 when absent."""
+    if not values:
+        return 0
+    if len(values) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    text = values[0]
+    if text.replace(".", "", 1).isdecimal():
+        return int(float(text) * 1e9)
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return time.time_ns() - int(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from exc
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1e9)
+
+
+def _remove_tree(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)

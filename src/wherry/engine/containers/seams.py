@@ -1,0 +1,106 @@
+"""What the container service needs of images, networks, volumes and shims: the smallest protocols.
+
+`engine.images.Images`, `engine.networks.Networks`, `engine.volumes.Volumes` and `engine.shims.Shims`
+meet them; tests use fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from wherry.engine.shims import ExitRecord, ShimHandle, ShimRequest
+from wherry.model.container import Container, Endpoint, EndpointConfig, PortBinding
+from wherry.model.image import Image, Platform, RootMount
+from wherry.model.network import InterfaceValues, Network
+from wherry.model.volume import Volume
+
+
+class ImageSource(Protocol):
+    """Images and the writable snapshots made from them."""
+
+    def get(self, ref: str, platform: Platform | None = None) -> Image:
+        """Raises NoSuchImage."""
+
+    async def create_snapshot(
+        self, image: Image | None, key: str, *, volatile: bool = False
+    ) -> RootMount:
+        """Upper and work directories under ROOT/containers/<key>/."""
+
+    def root_mount(self, key: str) -> RootMount:
+        """The root of a snapshot that exists."""
+
+    async def remove_snapshot(self, key: str) -> None:
+        """Idempotent."""
+
+    async def snapshot_usage(self, key: str) -> int:
+        """Bytes in the upper directory."""
+
+
+class NetworkAttacher(Protocol):
+    """Endpoints of running containers."""
+
+    def get(self, ref: str) -> Network:
+        """Raises NoSuchNetwork."""
+
+    async def connect(
+        self,
+        container: Container,
+        ref: str,
+        config: EndpointConfig,
+        *,
+        interface: str = "eth0",
+        default_route: bool = True,
+    ) -> tuple[Endpoint, InterfaceValues | None]:
+        """Reserves an address and the names of interfaces."""
+
+    async def publish(
+        self, container: Container, ref: str
+    ) -> Mapping[str, tuple[PortBinding, ...]]:
+        """Publishes its ports on that endpoint."""
+
+    async def disconnect(self, container: Container, ref: str) -> None:
+        """Frees all of it; idempotent."""
+
+    def rename_member(self, container: Container) -> None:
+        """A container has a new name."""
+
+
+class VolumeSource(Protocol):
+    """Named volumes."""
+
+    async def ensure(
+        self,
+        name: str = "",
+        *,
+        driver: str = "local",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        anonymous: bool = False,
+    ) -> Volume:
+        """The volume of that name, made if needed."""
+
+    def get(self, name: str) -> Volume:
+        """Raises NoSuchVolume."""
+
+    def acquire(self, name: str, container_id: str) -> None:
+        """Notes a use."""
+
+    def release(self, name: str, container_id: str) -> None:
+        """Ends a use."""
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Raises Conflict while it is used."""
+
+
+class Launcher(Protocol):
+    """Starts and finds shims."""
+
+    async def launch(self, request: ShimRequest) -> ShimHandle:
+        """Raises ShimLaunchError."""
+
+    async def adopt(self, container_id: str, generation: int) -> ShimHandle | ExitRecord | None:
+        """Finds what an earlier engine started."""
+
+    async def forget(self, container_id: str, generation: int) -> None:
+        """Removes what an ended start left."""

@@ -1,0 +1,54 @@
+"""Signals as users write them: `9`, `KILL`, `SIGKILL`, `sigkill`, `RTMIN+3` (moby/sys/signal)."""
+
+from __future__ import annotations
+
+import signal
+
+from wherry.model.errors import InvalidArgument
+
+_RTMIN = int(signal.SIGRTMIN)
+_RTMAX = int(signal.SIGRTMAX)
+_MIDDLE = (_RTMIN + _RTMAX) // 2
+
+SIGNALS: dict[str, int] = {
+    **{
+        member.name.removeprefix("SIG"): int(member)
+        for member in signal.Signals
+        if member.name not in {"SIGRTMIN", "SIGRTMAX"}
+    },
+    "CLD": int(signal.SIGCHLD),
+    "IOT": int(signal.SIGABRT),
+    "POLL": int(signal.SIGIO),
+    "STKFLT": 16,
+    "UNUSED": int(signal.SIGSYS),
+    "RTMIN": _RTMIN,
+    "RTMAX": _RTMAX,
+    **{f"RTMIN+{n}": _RTMIN + n for n in range(1, _MIDDLE - _RTMIN + 1)},
+    **{f"RTMAX-{n}": _RTMAX - n for n in range(1, _RTMAX - _MIDDLE)},
+}
+_NUMBERS = frozenset(SIGNALS.values())
+
+
+class InvalidSignal(InvalidArgument):
+    """The text names no signal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"invalid signal: {text}")
+
+
+def parse_signal(text: str) -> int:
+    """The signal's number; any number but 0 is let through. Raises InvalidSignal."""
+    if text.isascii() and text.isdecimal():
+        number = int(text)
+        if number == 0:
+            raise InvalidSignal(text)
+        return number
+    number = SIGNALS.get(text.upper().removeprefix("SIG"), 0)
+    if not number:
+        raise InvalidSignal(text)
+    return number
+
+
+def is_supported(number: int) -> bool:
+    """Whether this kernel has the signal."""
+    return number in _NUMBERS

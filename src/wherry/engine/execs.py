@@ -1,0 +1,442 @@
+"""Execs: further programs in running containers (`docker exec`), and the probes of health checks.
+
+An exec that has started is stored, so that its exit code can be asked for after a restart of the engine;
+one that was only created is kept in memory. Ended ones are forgotten after some minutes, as in Docker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from wherry.engine.containers import state
+from wherry.engine.containers.failure import exec_failure, exec_refusal
+from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.merge import override_env
+from wherry.engine.containers.notices import publish_container
+from wherry.engine.containers.resources import build_rlimits, merge_ulimits
+from wherry.engine.containers.security import (
+    parse_security_options,
+    tweak_capabilities,
+)
+from wherry.engine.containers.spec import build_env
+from wherry.engine.events import Events
+from wherry.engine.settings import EngineSettings
+from wherry.engine.shims import (
+    Attachment,
+    ExecHandle,
+    ExecRequest,
+    ShimGone,
+    ShimHandle,
+    ShimLaunchError,
+)
+from wherry.engine.store import Store, Table
+from wherry.engine.streams import ClientStream, Hijack
+from wherry.engine.tasks import Tasks
+from wherry.lib.blocking import run_blocking
+from wherry.lib.ids import new_id
+from wherry.lib.jsonvalue import JsonObject, JsonValue
+from wherry.model.container import Container, Exec, ExecConfig, ExecId, Status
+from wherry.model.errors import (
+    Conflict,
+    ContainerNotRunning,
+    Internal,
+    InvalidArgument,
+    NoSuchExec,
+    NotFound,
+    StartFailed,
+)
+from wherry.runtime import cgroups
+from wherry.shim.detach import InvalidDetachKeys, parse_detach_keys
+
+logger = logging.getLogger(__name__)
+
+_KEPT_S = 300.0
+_KILLED = 137
+_STDOUT_FRAME = b"\x01\x00\x00\x00"
+
+
+class Execs:
+    """The service."""
+
+    def __init__(
+        self, *, settings: EngineSettings, store: Store, roster: Roster, events: Events
+    ) -> None:
+        self._settings = settings
+        self._roster = roster
+        self._events = events
+        self._table = Table(store, "execs", Exec)
+        self._execs: dict[str, Exec] = dict(self._table.items())
+        self._ended: dict[str, float] = {}
+        self._tasks = Tasks("execs")
+
+    async def close(self) -> None:
+        """Ends background work; execs go on."""
+        await self._tasks.close()
+
+    async def create(self, ref: str, config: ExecConfig) -> ExecId:
+        """Raises NoSuchContainer, Conflict, InvalidArgument."""
+        handle = self._roster.get(ref)
+        if not config.cmd:
+            raise InvalidArgument("No exec command specified")
+        _check_running(handle)
+        _read_detach_keys(config.detach_keys)
+        self._forget_old()
+        return self._create(handle, config)
+
+    def _create(self, handle: ContainerHandle, config: ExecConfig) -> ExecId:
+        exec_id = ExecId(new_id())
+        self._execs[exec_id] = Exec(id=exec_id, container_id=handle.id, config=config)
+        handle.exec_ids[exec_id] = None
+        self._publish(handle, f"exec_create: {_command(config)}", exec_id)
+        # The first attach to a v1 cgroup after a while waits for a grace period (pitfall 21).
+        self._tasks.spawn(_warm(), "warm cgroups")
+        return exec_id
+
+    def get(self, exec_id: str) -> Exec:
+        """Raises NoSuchExec."""
+        found = self._execs.get(exec_id)
+        if found is None:
+            raise NoSuchExec(exec_id)
+        return found
+
+    async def start(
+        self,
+        exec_id: str,
+        *,
+        detach: bool = False,
+        tty: bool = False,
+        console_size: tuple[int, int] = (0, 0),
+        hijack: Hijack | None = None,
+    ) -> None:
+        """Returns when the program runs, or its failure was written to the hijacked stream.
+
+        Raises NoSuchExec, NotFound, Conflict; StartFailed only when detached.
+        """
+        record = self.get(exec_id)
+        handle = self._roster.find(record.container_id)
+        if handle is None:
+            raise NotFound(f"No such container: {record.container_id}")
+        if record.exit_code is not None:
+            raise Conflict(f"exec command {exec_id} has already run")
+        if record.started:
+            raise Conflict(f"exec command {exec_id} is already running")
+        shim = _check_running(handle)
+        self._keep(replace(record, started=True))
+        stream = None if detach or hijack is None else await hijack(not tty)
+        await self._tasks.finish(
+            self._run(handle, shim, record.id, stream, tty=tty, console_size=console_size),
+            f"start exec {exec_id}",
+        )
+
+    async def _run(
+        self,
+        handle: ContainerHandle,
+        shim: ShimHandle,
+        exec_id: ExecId,
+        stream: ClientStream | None,
+        *,
+        tty: bool,
+        console_size: tuple[int, int],
+    ) -> None:
+        record = self.get(exec_id)
+        self._publish(handle, f"exec_start: {_command(record.config)}", exec_id)
+        # The connection goes to the shim; a failure is told through a second descriptor of it.
+        spare = os.dup(stream.fd) if stream is not None else -1
+        attachments = () if stream is None else (_attachment(record.config, stream, tty=tty),)
+        if stream is not None:
+            stream.fd = -1
+        try:
+            await self._launch(handle, shim, record, attachments, console_size)
+        except StartFailed as exc:
+            self._finish(handle, exec_id, exc.exit_code)
+            if spare < 0:
+                raise
+            await _tell(spare, str(exc), multiplexed=not tty)
+        finally:
+            if spare >= 0:
+                os.close(spare)
+
+    async def _launch(
+        self,
+        handle: ContainerHandle,
+        shim: ShimHandle,
+        record: Exec,
+        attachments: Sequence[Attachment],
+        console_size: tuple[int, int],
+    ) -> ExecHandle:
+        config = record.config
+        try:
+            process = build_process(self._settings, handle.record, config, console_size)
+        except InvalidArgument as exc:
+            for attachment in attachments:
+                os.close(attachment.fd)
+            raise exec_refusal(str(exc)) from exc
+        request = ExecRequest(
+            exec_id=record.id,
+            process=process,
+            stdin=config.attach_stdin,
+            attachments=attachments,
+        )
+        try:
+            running = await shim.exec(request)
+        except ShimLaunchError as exc:
+            raise exec_failure(exc) from exc
+        except ShimGone as exc:
+            raise exec_refusal("cannot exec in a stopped container") from exc
+        self._keep(replace(self.get(record.id), running=True, pid=running.pid), durable=True)
+        self._watch(handle, shim, record.id, running)
+        return running
+
+    def adopt(self, handle: ContainerHandle, shim: ShimHandle) -> None:
+        """Takes in the execs of a shim that an earlier engine started; forgets those that are gone."""
+        for record in list(self._execs.values()):
+            if record.container_id != handle.id or record.exit_code is not None:
+                continue
+            running = shim.execs.get(record.id)
+            handle.exec_ids[record.id] = None
+            if running is None:
+                self._finish(handle, record.id, _KILLED)
+            else:
+                self._watch(handle, shim, record.id, running)
+
+    def forget_container(self, handle: ContainerHandle) -> None:
+        """Its execs have ended with it."""
+        for record in list(self._execs.values()):
+            if record.container_id == handle.id and record.exit_code is None:
+                self._finish(handle, record.id, _KILLED)
+
+    def restored(self) -> None:
+        """After all containers were adopted: execs of containers that are gone are dropped."""
+        for record in list(self._execs.values()):
+            if self._roster.find(record.container_id) is None:
+                self._drop(record.id)
+            elif record.exit_code is not None:
+                self._ended[record.id] = time.monotonic()
+
+    def _watch(
+        self, handle: ContainerHandle, shim: ShimHandle, exec_id: ExecId, running: ExecHandle
+    ) -> None:
+        def ended(future: asyncio.Future[int]) -> None:
+            if future.cancelled():
+                return
+            self._finish(handle, exec_id, future.result())
+            running.release()
+
+        def container_ended(_: object) -> None:
+            if not running.exited.done():
+                self._finish(handle, exec_id, _KILLED)
+
+        running.exited.add_done_callback(ended)
+        shim.exited.add_done_callback(container_ended)
+
+    def _finish(self, handle: ContainerHandle, exec_id: ExecId, exit_code: int) -> None:
+        record = self._execs.get(exec_id)
+        if record is None or record.exit_code is not None:
+            return
+        ran = record.running
+        self._keep(replace(record, running=False, started=True, exit_code=exit_code), durable=ran)
+        handle.exec_ids.pop(exec_id, None)
+        self._ended[exec_id] = time.monotonic()
+        if ran:
+            self._publish(handle, "exec_die", exec_id, {"exitCode": str(exit_code)})
+
+    def _keep(self, record: Exec, *, durable: bool = False) -> None:
+        self._execs[record.id] = record
+        if durable:
+            self._table.put(record.id, record)
+
+    def _drop(self, exec_id: str) -> None:
+        self._execs.pop(exec_id, None)
+        self._ended.pop(exec_id, None)
+        self._table.delete(exec_id)
+
+    def _forget_old(self) -> None:
+        limit = time.monotonic() - _KEPT_S
+        for exec_id in [key for key, moment in self._ended.items() if moment < limit]:
+            self._drop(exec_id)
+
+    async def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        """Raises NoSuchExec, InvalidArgument, NotFound."""
+        record = self.get(exec_id)
+        if not record.pid:
+            raise InvalidArgument("exec process is not started")
+        handle = self._roster.find(record.container_id)
+        shim = handle.shim if handle is not None else None
+        if shim is None or not record.running:
+            raise NotFound(f"NotFound: process does not exist {exec_id}: not found")
+        try:
+            await shim.resize(rows, columns, exec_id=exec_id)
+        except ShimGone as exc:
+            raise NotFound(f"NotFound: process does not exist {exec_id}: not found") from exc
+
+    async def probe(
+        self, handle: ContainerHandle, command: Sequence[str], timeout_s: float
+    ) -> tuple[int, bytes]:
+        """Runs a command to its end and takes its output. Raises TimeoutError, EngineError."""
+        shim = _check_running(handle)
+        config = ExecConfig(
+            cmd=tuple(command),
+            attach_stdout=True,
+            attach_stderr=True,
+            user=handle.record.config.user,
+        )
+        exec_id = self._create(handle, config)
+        self._keep(replace(self.get(exec_id), started=True))
+        self._publish(handle, f"exec_start: {_command(config)}", exec_id)
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.settimeout(0)
+            attachment = Attachment(fd=theirs.detach(), stdout=True, stderr=True)
+            try:
+                running = await self._launch(handle, shim, self.get(exec_id), (attachment,), (0, 0))
+            except StartFailed as exc:
+                self._finish(handle, exec_id, exc.exit_code)
+                raise
+            try:
+                async with asyncio.timeout(timeout_s):
+                    output = await _read_all(ours)
+                    code = await asyncio.shield(running.exited)
+            except TimeoutError:
+                _kill(running.pid)
+                raise
+        return code, output
+
+    def _publish(
+        self,
+        handle: ContainerHandle,
+        action: str,
+        exec_id: str,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        publish_container(
+            self._events, handle.record, action, {"execID": exec_id, **(attributes or {})}
+        )
+
+
+def build_process(
+    settings: EngineSettings,
+    container: Container,
+    config: ExecConfig,
+    console_size: tuple[int, int] = (0, 0),
+) -> JsonObject:
+    """An OCI process object. Raises InvalidArgument."""
+    host = container.host_config
+    cwd = config.working_dir or container.config.working_dir or "/"
+    if not cwd.startswith("/"):
+        raise InvalidArgument("Cwd must be an absolute path")
+    if any(entry.startswith("=") or not entry for entry in config.env):
+        raise InvalidArgument(
+            "unable to start container process: invalid environment variable: name cannot be empty"
+        )
+    names = list(tweak_capabilities(replace(host, privileged=host.privileged or config.privileged)))
+    options = parse_security_options(
+        host.security_opt, no_new_privileges=settings.no_new_privileges
+    )
+    process: dict[str, JsonValue] = {
+        "terminal": config.tty,
+        "args": list(config.cmd),
+        "env": override_env(build_env(container.config, tty=config.tty), config.env),
+        "cwd": cwd,
+        "user": {
+            "uid": 0,
+            "gid": 0,
+            "username": config.user or container.config.user,
+            "additionalGroups": [] if config.user else list(host.group_add),
+        },
+        "capabilities": {"bounding": names, "effective": names, "permitted": names},
+        "noNewPrivileges": options.no_new_privileges,
+        "oomScoreAdj": host.oom_score_adj,
+    }
+    rlimits = build_rlimits(merge_ulimits(host.ulimits, settings.default_ulimits))
+    if rlimits:
+        process["rlimits"] = rlimits
+    rows, columns = console_size if any(console_size) else config.console_size
+    if config.tty and rows and columns:
+        process["consoleSize"] = {"height": rows, "width": columns}
+    return process
+
+
+def _check_running(handle: ContainerHandle) -> ShimHandle:
+    record = handle.record
+    match record.state.status:
+        case Status.PAUSED:
+            raise Conflict(f"Container {record.name} is paused, unpause the container before exec")
+        case Status.RESTARTING:
+            raise Conflict(
+                f"Container {record.id} is restarting, wait until the container is running"
+            )
+        case status if status not in state.ALIVE or handle.shim is None:
+            raise ContainerNotRunning(record.id)
+        case _:
+            return handle.shim
+
+
+def _read_detach_keys(text: str) -> bytes:
+    try:
+        return parse_detach_keys(text)
+    except InvalidDetachKeys as exc:
+        raise Internal(f"Invalid escape keys ({text}) provided") from exc
+
+
+def _attachment(config: ExecConfig, stream: ClientStream, *, tty: bool) -> Attachment:
+    return Attachment(
+        fd=stream.fd,
+        early=stream.early,
+        stdin=config.attach_stdin,
+        stdout=config.attach_stdout,
+        stderr=config.attach_stderr,
+        multiplexed=not tty,
+        detach_keys=(
+            _read_detach_keys(config.detach_keys) if config.tty or config.detach_keys else b""
+        ),
+    )
+
+
+def _command(config: ExecConfig) -> str:
+    # Docker joins entry point and arguments; without arguments a space stays at the end.
+    return f"{config.cmd[0]} {' '.join(config.cmd[1:])}"
+
+
+async def _tell(fd: int, sentence: str, *, multiplexed: bool) -> None:
+    text = f"{sentence}\r\n".encode()
+    if multiplexed:
+        text = _STDOUT_FRAME + len(text).to_bytes(4, "big") + text
+    with socket.socket(fileno=os.dup(fd)) as connection:
+        connection.settimeout(0)
+        try:
+            await asyncio.get_running_loop().sock_sendall(connection, text)
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the client has gone
+
+
+async def _read_all(connection: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    size = 0
+    while data := await loop.sock_recv(connection, 65536):
+        if size < 4096:
+            parts.append(data)
+        size += len(data)
+    return b"".join(parts)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+async def _warm() -> None:
+    try:
+        await run_blocking(cgroups.warm)
+    except OSError as exc:
+        logger.debug("warm cgroups: %s", exc)

@@ -1,0 +1,56 @@
+"""Background tasks with an owner: started here, logged once when they fail, cancelled when the owner closes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Tasks:
+    """The tasks of one service."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._running: set[asyncio.Task[None]] = set()
+        self._finishing: set[asyncio.Task[object]] = set()
+
+    def spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Starts the work; keeps it referenced until it ends."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}: {name}")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def finish(self, work: Coroutine[object, object, Result], name: str) -> Result:
+        """Runs to its end although the caller may be cancelled; then a failure is logged."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}: {name}")
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                task.add_done_callback(_log_failure)
+            raise
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        _log_failure(task)
+
+    async def close(self) -> None:
+        """Cancels what runs in the background, lets what was promised to callers end; waits for both."""
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, *self._finishing, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[Result]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        logger.error("task %s failed", task.get_name(), exc_info=error)
