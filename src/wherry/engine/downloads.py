@@ -175,7 +175,11 @@ class _Download:
             self._report(Step(phase=Phase.VERIFYING))
             self._report(Step(phase=Phase.DOWNLOADED))
             self._downloaded = True
-            await ingest.finish()
+            try:
+                await ingest.finish()
+            except BadContent as exc:
+                # Docker's words (daemon/internal/distribution/xfer/download.go).
+                raise BadContent(f"failed to register layer: {exc}") from exc
         except BaseException:
             await ingest.abort()
             raise

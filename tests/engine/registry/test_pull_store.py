@@ -1,0 +1,261 @@
+"""Pull into the real image service: what comes is stored and mountable, what lies is refused and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import zstandard
+from tests.harness.registry import (
+    RegistryServer,
+    TestImage,
+    digest_of,
+    make_image,
+    make_layer,
+    running_registry,
+)
+from tests.harness.registry_services import QUICK, sentences
+from tests.harness.stub_registry import Cutter, StubRegistry, random_budgets, running_stub
+
+from wherry.engine.blobsources import BlobSources
+from wherry.engine.downloads import Downloads
+from wherry.engine.images.service import Images
+from wherry.engine.pull import PullRequest, Pulls
+from wherry.engine.registries import Registries
+from wherry.engine.store import Store
+from wherry.image.reference import parse_reference
+from wherry.model.errors import EngineError
+from wherry.model.image import Digest
+from wherry.model.progress import Progress
+from wherry.registry.endpoints import build_registry_config
+from wherry.registry.retry import RetryPolicy
+
+Answer = TypeVar("Answer")
+
+PATIENT = RetryPolicy(max_attempts=30, first_delay_s=0.001, max_delay_s=0.002)
+
+
+@dataclass
+class Place:
+    """ROOT and RUN of one engine after another."""
+
+    root: Path
+    run_dir: Path
+    policy: RetryPolicy = field(default=QUICK)
+
+    def with_engine(self, work: Callable[[Images, Pulls], Awaitable[Answer]]) -> Answer:
+        async def main() -> Answer:
+            store = Store(self.root / "state.db")
+            images = Images(store, self.root, self.run_dir)
+            registries = Registries(build_registry_config(), self.policy)
+            downloads = Downloads(images, self.policy)
+            try:
+                return await work(images, Pulls(registries, images, downloads, BlobSources(store)))
+            finally:
+                await registries.close()
+                await images.close()
+                store.close()
+
+        return asyncio.run(main())
+
+    def pull(self, name: str) -> list[Progress]:
+        request = PullRequest(reference=parse_reference(name))
+
+        async def work(_: Images, pulls: Pulls) -> list[Progress]:
+            return [line async for line in pulls.pull(request)]
+
+        return self.with_engine(work)
+
+    def verify(self) -> None:
+        async def work(images: Images, _: Pulls) -> None:
+            for digest in images.content.digests():
+                assert images.content.verify(digest)
+
+        self.with_engine(work)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    for name in ("root", "run"):
+        (tmp_path / name).mkdir()
+    return Place(tmp_path / "root", tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[RegistryServer]:
+    with running_registry() as server:
+        yield server
+
+
+@pytest.fixture
+def stub() -> Iterator[StubRegistry]:
+    with running_stub() as running:
+        yield running
+
+
+def replace_layer(image: TestImage, packed: bytes, media_type: str, diff_id: str) -> TestImage:
+    """The image with its only layer's bytes exchanged."""
+    config = json.loads(image.blobs[image.config])
+    config["rootfs"]["diff_ids"] = [diff_id]
+    body = json.dumps(config).encode()
+    manifest = json.loads(image.manifest)
+    manifest["config"].update(digest=digest_of(body), size=len(body))
+    manifest["layers"] = [
+        {"mediaType": media_type, "digest": digest_of(packed), "size": len(packed)}
+    ]
+    return TestImage(
+        manifest=json.dumps(manifest).encode(),
+        media_type=image.media_type,
+        blobs={digest_of(body): body, digest_of(packed): packed},
+        layers=[digest_of(packed)],
+        diff_ids=[diff_id],
+        config=digest_of(body),
+    )
+
+
+TAR = make_layer({"file": b"content", "other": os.urandom(100_000)})
+GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "packed"),
+    [
+        (GZIP, gzip.compress(TAR)),
+        ("application/vnd.oci.image.layer.v1.tar+zstd", zstandard.compress(TAR)),
+        ("application/vnd.oci.image.layer.v1.tar", TAR),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", gzip.compress(TAR)),
+    ],
+)
+def test_compressions(
+    registry: RegistryServer, place: Place, media_type: str, packed: bytes
+) -> None:
+    image = replace_layer(make_image([{"a": b"a"}]), packed, media_type, digest_of(TAR))
+    registry.put_image("store/packed", "v1", image)
+    name = f"{registry.host}/store/packed:v1"
+    assert sentences(place.pull(name))[-1] == f"Status: Downloaded newer image for {name}"
+
+    async def work(images: Images, _: Pulls) -> None:
+        found = images.get(name)
+        assert found.diff_ids == (digest_of(TAR),)
+        assert found.repo_tags == (name,)
+        assert found.repo_digests == (f"{registry.host}/store/packed@{image.digest}",)
+        assert images.blob_path(Digest(digest_of(packed))).read_bytes() == packed
+
+    place.with_engine(work)
+    assert sentences(place.pull(name))[-1] == f"Status: Image is up to date for {name}"
+
+
+def bomb(size: int) -> bytes:
+    """Gzip members of that many zeros together, a thousand times smaller."""
+    return gzip.compress(b"\0" * (64 << 20)) * (size >> 26)
+
+
+@pytest.mark.parametrize(
+    ("packed", "diff_id"),
+    [
+        pytest.param(gzip.compress(TAR)[:-20], digest_of(TAR), id="truncated gzip"),
+        pytest.param(gzip.compress(TAR)[:-8] + b"\0" * 8, digest_of(TAR), id="wrong checksum"),
+        pytest.param(gzip.compress(TAR), digest_of(b"other"), id="wrong diff-id"),
+        pytest.param(b"not an archive" * 100, digest_of(TAR), id="no archive"),
+        pytest.param(bomb(10 << 30), digest_of(b"bomb"), id="bomb of 10 GB"),
+    ],
+)
+def test_bad_layers_are_refused_with_one_sentence(
+    registry: RegistryServer, place: Place, packed: bytes, diff_id: str
+) -> None:
+    image = replace_layer(make_image([{"a": b"a"}]), packed, GZIP, diff_id)
+    registry.put_image("store/bad", "v1", image)
+    with pytest.raises(EngineError) as caught:
+        place.pull(f"{registry.host}/store/bad:v1")
+    assert str(caught.value).startswith("failed to register layer: ")
+    assert "\n" not in str(caught.value)
+
+    async def work(images: Images, _: Pulls) -> None:
+        assert images.all() == ()
+        images.collect()
+        assert not list(images.content.digests())
+        assert not images.has_layer(Digest(diff_id))
+
+    place.with_engine(work)
+    assert not [path for path in (place.root / "tmp").iterdir() if path.suffix != ".partial"]
+
+
+def test_cut_connections_and_left_pulls_end_in_a_whole_store(
+    registry: RegistryServer, place: Place
+) -> None:
+    place.policy = PATIENT
+    for seed in range(8):
+        image = make_image([{"a": os.urandom(900_000)}, {"b": os.urandom(400_000)}])
+        registry.put_image("store/cut", f"v{seed}", image)
+        cutter = Cutter(registry.port, random_budgets(seed, 600_000))
+        try:
+            name = f"{cutter.host}/store/cut:v{seed}"
+            leave_after(place, name, steps=3 + seed)
+            assert "Status: Downloaded newer image" in sentences(place.pull(name))[-1]
+        finally:
+            cutter.close()
+        place.verify()
+
+
+def leave_after(place: Place, name: str, steps: int) -> None:
+    """Gives a pull up after some lines."""
+
+    async def work(_: Images, pulls: Pulls) -> None:
+        pulling = pulls.pull(PullRequest(reference=parse_reference(name)))
+        left = steps
+        async for _ in pulling:
+            left -= 1
+            if left == 0:
+                await pulling.aclose()
+                return
+
+    place.with_engine(work)
+
+
+def test_an_artifact_is_stored_as_it_is(registry: RegistryServer, place: Place) -> None:
+    data = b"chart" * 1000
+    config = b"{}"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.example.chart",
+        "config": {
+            "mediaType": "application/vnd.oci.empty.v1+json",
+            "digest": digest_of(config),
+            "size": len(config),
+        },
+        "layers": [
+            {
+                "mediaType": "application/vnd.example.chart.content",
+                "digest": digest_of(data),
+                "size": len(data),
+            }
+        ],
+    }
+    for blob in (config, data):
+        registry.put_blob("store/artifact", blob)
+    body = json.dumps(manifest).encode()
+    registry.put_manifest("store/artifact", "v1", str(manifest["mediaType"]), body)
+    place.pull(f"{registry.host}/store/artifact:v1")
+
+    async def work(images: Images, _: Pulls) -> None:
+        assert images.blob_path(Digest(digest_of(data))).read_bytes() == data
+        assert images.blob_path(Digest(digest_of(body))).read_bytes() == body
+
+    place.with_engine(work)
+
+
+def test_two_images_that_share_a_layer(stub: StubRegistry, place: Place) -> None:
+    one, two = make_image([{"a": b"same"}, {"b": b"1"}]), make_image([{"a": b"same"}, {"b": b"2"}])
+    stub.add_image("one", one)
+    stub.add_image("two", two)
+    place.pull(f"{stub.host}/app:one")
+    place.pull(f"{stub.host}/app:two")
+    assert len(stub.asked("GET", one.layers[0])) == 1
