@@ -32,7 +32,8 @@ class Services:
     def __init__(self, images: FakeImages, config: RegistryConfig, policy: RetryPolicy) -> None:
         self.registries = Registries(config, policy)
         sources = BlobSources(Store(images.folder.parent / "state.db"))
-        self.pulls = Pulls(self.registries, images, Downloads(images, policy), sources)
+        self.downloads = Downloads(images, policy)
+        self.pulls = Pulls(self.registries, images, self.downloads, sources)
         self.pushes = Pushes(self.registries, images, sources)
         self.distribution = Distribution(self.registries)
 

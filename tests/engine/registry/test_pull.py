@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.harness.registry import (
     running_registry,
 )
 from tests.harness.registry_services import Services, pull, sentences, with_services
+from tests.harness.stub_registry import Request, running_stub
 
 from wherry.engine.pull import PullRequest
 from wherry.image.reference import Reference, parse_reference
@@ -204,23 +206,33 @@ def test_concurrent_pulls_share_one_download(registry: RegistryServer, images: F
         assert sentences(lines)[-1].startswith("Status: Downloaded newer image")
 
 
-def test_a_pull_that_is_closed_stops_its_download_but_not_the_others(
-    registry: RegistryServer, images: FakeImages
-) -> None:
-    image = make_image([{"a": os.urandom(8_000_000)}])
-    registry.put_image("app/left", "v1", image)
-    reference = parse_reference(f"{registry.host}/app/left:v1")
+def test_a_pull_that_is_closed_stops_its_download_but_not_the_others(images: FakeImages) -> None:
+    image = make_image([{"a": os.urandom(100_000)}])
+    both_wait = threading.Event()
+
+    def hold(request: Request) -> None:
+        if image.layers[0] in request.path:
+            both_wait.wait(10)
 
     async def work(services: Services) -> list[Progress]:
+        reference = parse_reference(f"{stub.host}/app:v1")
         leaving = services.pulls.pull(PullRequest(reference=reference))
-        staying = asyncio.create_task(_collect(services, reference))
         async for line in leaving:
-            if line.status == "Downloading":
+            if line.status == "Pulling fs layer":
                 break
+        staying = asyncio.create_task(_collect(services, reference))
+        running = services.downloads._running
+        async with asyncio.timeout(10):
+            while sum(len(download.watchers) for download in running.values()) < 2:
+                await asyncio.sleep(0)
         await leaving.aclose()
+        both_wait.set()
         return await staying
 
-    assert sentences(with_services(images, work))[-1].startswith("Status: Downloaded")
+    with running_stub() as stub:
+        stub.add_image("v1", image)
+        stub.rules.append(hold)
+        assert sentences(with_services(images, work))[-1].startswith("Status: Downloaded")
     assert images.ingests == 1
 
 
