@@ -243,12 +243,12 @@ class Images:
         if not reference.digest:
             self.publish("tag", image_id, reference.familiar())
 
-    def publish(self, action: str, image_id: str, name: str) -> None:
-        """Publishes an event of an image."""
+    def publish(self, action: str, image_id: str, name: str, actor_id: str = "") -> None:
+        """Publishes an event of an image, with its labels; `actor_id` when Docker shows the name there."""
         labels: Mapping[str, str] = {}
         if self.catalog.find(ImageId(image_id)) is not None:
             labels = self._config(ImageId(image_id)).config.labels
-        self._publish("image", action, image_id, {**labels, "name": name})
+        self._publish("image", action, actor_id or image_id, {**labels, "name": name})
 
     async def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> list[Deleted]:
         """Removes what `ref` names, as `docker rmi` does. Raises NoSuchImage, Conflict."""
@@ -346,9 +346,10 @@ class Images:
         }
         await self.register(image_id, manifest=manifest, blobs=blobs)
         with self._store.transaction():
-            self.point(f"{repository}@{target.digest}", image_id, target)
-            if tag:
-                self.point(f"{repository}:{tag}", image_id, target)
+            for name in (f"{repository}@{target.digest}", f"{repository}:{tag}" if tag else ""):
+                if name:
+                    self.catalog.point(name, image_id, target)
+            self.catalog.put_image(replace(self.catalog.get(image_id), last_tag_time=now()))
         return image_id
 
     async def register(
