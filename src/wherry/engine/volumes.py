@@ -40,12 +40,13 @@ class Volumes:
         driver: str = "local",
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        anonymous: bool = False,
     ) -> Volume:
-        """The volume of that name, made if needed; an anonymous one for "".
+        """The volume of that name, made if needed; an anonymous one for "", or when told so.
 
         Raises InvalidArgument, NotFound (driver), Conflict (other driver), Internal.
         """
-        anonymous = not name
+        anonymous = anonymous or not name
         name = name or secrets.token_hex(32)
         if not NAME.match(name):
             raise InvalidArgument(

@@ -17,6 +17,7 @@ from wherry.engine.containers import state
 from wherry.engine.containers.archive_worker import describe
 from wherry.engine.containers.handle import ContainerHandle
 from wherry.engine.containers.seams import ImageSource
+from wherry.engine.images.changes import Change
 from wherry.engine.images.pipes import feed_pipe, open_pipe, read_pipe
 from wherry.engine.settings import EngineSettings
 from wherry.lib.blocking import run_blocking
@@ -32,8 +33,8 @@ _WORKER = "wherry.engine.containers.archive_worker"
 class SnapshotReader(ImageSource, Protocol):
     """Images that can also tell what a snapshot changes and give it as an archive."""
 
-    async def changes(self, key: str) -> list[tuple[str, str, int]]:
-        """(kind, path, size), kind one of C, A, D."""
+    async def changes(self, key: str) -> list[Change]:
+        """Sorted by path."""
 
     def export(self, key: str) -> AsyncIterator[bytes]:
         """Its merged view as a tar."""
@@ -46,8 +47,8 @@ class Files:
         self._settings = settings
         self._images = images
 
-    async def changes(self, handle: ContainerHandle) -> list[tuple[str, str, int]]:
-        """(kind, path, size) sorted by path; kind is C, A or D."""
+    async def changes(self, handle: ContainerHandle) -> list[Change]:
+        """Sorted by path."""
         return await self._images.changes(handle.id)
 
     async def export(self, handle: ContainerHandle) -> AsyncIterator[bytes]:

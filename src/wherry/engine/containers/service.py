@@ -29,6 +29,7 @@ from wherry.engine.containers.top import list_processes
 from wherry.engine.containers.update import Updater
 from wherry.engine.containers.wait import Waiter, begin_wait, hand_over_spare
 from wherry.engine.filters import Filters
+from wherry.engine.images.changes import Change
 from wherry.engine.settings import EngineSettings
 from wherry.engine.streams import Hijack
 from wherry.model.container import (
@@ -189,7 +190,7 @@ class Containers:
         """A sample per second, or a single one. Raises NotFound at once."""
         return self._statistics.stats(self._roster.get(ref), stream=stream, one_shot=one_shot)
 
-    async def changes(self, ref: str) -> list[tuple[str, str, int]]:
+    async def changes(self, ref: str) -> list[Change]:
         """What differs from the image."""
         return await self._files.changes(self._roster.get(ref))
 
