@@ -245,6 +245,9 @@ class BindMount(Step):
             target, _ = ensure_in_root(context.root, self.destination, directory=directory)
             try:
                 self._check_target(context, target)
+                if directory != stat.S_ISDIR(os.fstat(target).st_mode):
+                    # move_mount's EINVAL says less than mount(2)'s ENOTDIR did.
+                    raise OSError(errno.ENOTDIR, "move_mount: Not a directory", self.destination)
                 attach(tree, target)
             finally:
                 os.close(target)

@@ -295,6 +295,9 @@ class ChangeUser(Step):
             return
         permitted, inheritable = caps.mask_of(sets.permitted), caps.mask_of(sets.inheritable)
         known = (1 << (_last_cap + 1)) - 1
+        if not context.in_user_namespace:
+            # Where the engine itself lacks one (a restricted machine), nobody can have it.
+            known &= _own_permitted
         syscalls.capset(
             caps.mask_of(sets.effective) & known, permitted & known, inheritable & known
         )
@@ -437,6 +440,7 @@ def find_program(name: str, search: bytes) -> bytes:
 
 _PLAIN = {errno.EACCES, errno.EISDIR}
 _last_cap = caps.last_cap()
+_own_permitted = caps.own_sets().get("Prm", (1 << 64) - 1)
 
 
 def _executable(path: bytes) -> int:

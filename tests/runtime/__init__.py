@@ -1,0 +1,1 @@
+"""Real launches, as root, each in namespaces and cgroups of its own."""
