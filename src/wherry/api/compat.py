@@ -1,0 +1,117 @@
+"""What older versions of the API look like: pure transforms of wire structs, one function per quirk.
+
+Each says which moby file it mirrors (daemon/server/router/…). The newest version is the identity.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from wherry.wire import containers, images, system
+
+Version = tuple[int, int]
+
+
+def adapt_create(request: containers.CreateRequest, version: Version) -> None:
+    """Defaults that clients of their time expect (container/container_routes.go, postContainersCreate)."""
+    host = request.host_config
+    if host is None:
+        return
+    if version < (1, 40) and not host.ipc_mode:
+        host.ipc_mode = "shareable"
+    if version < (1, 41) and not host.cgroupns_mode:
+        host.cgroupns_mode = "host"
+    if version < (1, 43):
+        host.annotations = UNSET
+    for mount in host.mounts or ():
+        bind = mount.bind_options
+        if isinstance(bind, containers.BindOptions):
+            if version < (1, 40):
+                bind.non_recursive = UNSET
+            if version < (1, 44):
+                bind.read_only_non_recursive = UNSET
+                bind.read_only_force_recursive = UNSET
+
+
+def adapt_container(document: containers.Inspect, version: Version) -> containers.Inspect:
+    """GET /containers/{id}/json (daemon/inspect.go, container/inspect.go)."""
+    if version < (1, 45):
+        short_id = document.id[:12]
+        for name, settings in (document.network_settings.networks or {}).items():
+            if name not in {"bridge", "host", "none"} and not name.startswith("container:"):
+                settings.aliases = [*(settings.aliases or []), short_id]
+    return document
+
+
+def adapt_container_summary(row: containers.Summary, version: Version) -> containers.Summary:
+    """GET /containers/json: annotations came with 1.46."""
+    if version < (1, 46):
+        row.host_config.annotations = UNSET
+    return row
+
+
+def adapt_image_summary(row: images.Summary, version: Version) -> images.Summary:
+    """GET /images/json (image/image_routes.go, getImagesJSON)."""
+    if version < (1, 43):
+        if not row.repo_tags and not row.repo_digests:
+            row.repo_digests = ["<none>@<none>"]
+            row.repo_tags = ["<none>:<none>"]
+        row.repo_tags = row.repo_tags or []
+        row.repo_digests = row.repo_digests or []
+    if version < (1, 44):
+        row.virtual_size = row.size
+    return row
+
+
+def shows_full_image_config(version: Version) -> bool:
+    """Before 1.50 an image's Config has all fields of a container's (image/image_routes.go, getImagesByName)."""
+    return version < (1, 50)
+
+
+def adapt_image(document: images.Inspect, version: Version) -> images.Inspect:
+    """GET /images/{name}/json."""
+    if version < (1, 44):
+        document.virtual_size = document.size
+    if version < (1, 45):
+        document.container_config = containers.ContainerConfig()
+    if version < (1, 48):
+        document.descriptor = UNSET
+    return document
+
+
+def adapt_info(document: system.Info, version: Version) -> system.Info:
+    """GET /info (system/system_routes.go)."""
+    if version < (1, 44) and "name=no-new-privileges" not in document.security_options:
+        document.kernel_memory_tcp = document.memory_limit
+    if version < (1, 49):
+        document.firewall_backend = UNSET
+        for commit in (
+            document.containerd_commit,
+            document.runc_commit,
+            document.init_commit,
+        ):
+            commit.expected = commit.id
+    return document
+
+
+def adapt_disk_usage(document: system.DiskUsage, version: Version) -> system.DiskUsage:
+    """GET /system/df: BuilderSize until 1.41."""
+    if version < (1, 42):
+        records = document.build_cache or []
+        document.builder_size = sum(record.size for record in records)
+    return document
+
+
+def prunes_named_volumes(version: Version) -> bool:
+    """Until 1.41 a prune of volumes took the named ones along (volume/volume_routes.go)."""
+    return version < (1, 42)
+
+
+def takes_signal(version: Version) -> bool:
+    """`signal` of stop and restart came with 1.42."""
+    return version >= (1, 42)
+
+
+def labels_multiplexed(version: Version) -> bool:
+    """The content type of framed streams came with 1.42."""
+    return version >= (1, 42)

@@ -1,0 +1,1 @@
+"""Wire structs ↔ model records, pure, a file per noun."""

@@ -1,0 +1,294 @@
+"""Requests as handlers see them, and the answers they return. Knows nothing of sockets.
+
+An answer is one of: `Response` (all bytes known), `StreamResponse` (chunks as they come; the head is sent at
+once), or `HIJACKED` after the handler has taken the connection over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from wherry.api.framing import Head
+from wherry.engine.streams import ClientStream
+from wherry.model.errors import EngineError, Internal, InvalidArgument
+from wherry.wire.base import BodyError, Wire, decode_body
+
+JSON_TYPE = "application/json"
+RAW_STREAM = "application/vnd.docker.raw-stream"
+MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
+JSON_BODY_LIMIT = 32 << 20
+_QUEUE_LIMIT = 256 << 10
+_FALSE = frozenset(["", "0", "no", "false", "none"])
+
+Encodable = TypeVar("Encodable", bound=object)
+
+
+class BodyTooLarge(EngineError):
+    """A body is over the limit of its kind."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection in the middle of its request."""
+
+
+class Body:
+    """A request's body: bytes in the order of arrival, with back-pressure to the connection.
+
+    `feed`, `finish` and `fail` are the connection's; everything else is the handler's.
+    """
+
+    __slots__ = ("_chunks", "_error", "_finished", "_on_read", "_size", "_started", "_waiter")
+
+    def __init__(self, on_read: Callable[[], None] | None = None) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._finished = False
+        self._started = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_read = on_read
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the handler is behind."""
+        return self._size >= _QUEUE_LIMIT
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all of it has arrived."""
+        return self._finished
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a handler has begun to read it."""
+        return self._started
+
+    def feed(self, data: bytes) -> bool:
+        """Adds bytes; False = hold back more."""
+        if data:
+            self._chunks.append(data)
+            self._size += len(data)
+            self._wake()
+        return not self.is_full
+
+    def finish(self) -> None:
+        """The last byte has arrived."""
+        self._finished = True
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """No more can come; readers get the error after what has arrived."""
+        if not self._finished:
+            self._error = error
+            self._wake()
+
+    def discard(self) -> None:
+        """Drops what has arrived and has not been read."""
+        self._chunks.clear()
+        self._size = 0
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._started = True
+        while not self._chunks:
+            if self._finished:
+                raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
+            if self._on_read is not None:
+                self._on_read()
+                if self._chunks or self._finished:
+                    continue
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._chunks.popleft()
+        was_full = self.is_full
+        self._size -= len(data)
+        if was_full and not self.is_full and self._on_read is not None:
+            self._on_read()
+        return data
+
+    async def read(self, limit: int = JSON_BODY_LIMIT) -> bytes:
+        """All of it. Raises BodyTooLarge."""
+        pieces = []
+        size = 0
+        async for piece in self:
+            size += len(piece)
+            if size > limit:
+                raise BodyTooLarge(f"request body is larger than {limit} bytes")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class Query:
+    """Parameters of the request target, read as dockerd's httputils reads them."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, text: str = "") -> None:
+        self._values: dict[str, list[str]] = {}
+        if text:
+            for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
+                self._values.setdefault(name, []).append(value)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str, default: str = "") -> str:
+        """The first value."""
+        values = self._values.get(name)
+        return values[0] if values else default
+
+    def get_all(self, name: str) -> Sequence[str]:
+        """All values, in order."""
+        return self._values.get(name, ())
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """False for "", 0, no, false, none; true for anything else."""
+        if name not in self._values:
+            return default
+        return self.get(name).strip().lower() not in _FALSE
+
+    def number(self, name: str) -> int | None:
+        """A decimal number, None when it is absent or empty. Raises InvalidNumber."""
+        text = self.get(name)
+        return parse_go_int(text) if text else None
+
+
+class InvalidNumber(Internal):
+    """A parameter is not a number; dockerd lets strconv's error through, as 500."""
+
+    def __init__(self, text: str, function: str = "Atoi") -> None:
+        super().__init__(f'strconv.{function}: parsing "{text}": invalid syntax')
+
+
+def parse_go_int(text: str, function: str = "Atoi") -> int:
+    """What strconv.Atoi takes. Raises InvalidNumber."""
+    digits = text[1:] if text[:1] in {"-", "+"} else text
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        raise InvalidNumber(text, function)
+    return int(text)
+
+
+class Hijacked(Enum):
+    """The type of HIJACKED."""
+
+    HIJACKED = "hijacked"
+
+
+HIJACKED = Hijacked.HIJACKED
+
+
+class Response:
+    """A complete answer."""
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes = b"",
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+
+
+@dataclass(slots=True)
+class StreamResponse:
+    """An answer in pieces. Its head goes out before the first piece is asked for."""
+
+    chunks: AsyncIterator[bytes]
+    content_type: str = ""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answer = Response | StreamResponse | Hijacked
+NO_CONTENT = Response(204)
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """JSON with the newline that Go's encoder writes."""
+    return Response(status, msgspec.json.encode(value) + b"\n", JSON_TYPE)
+
+
+TakeOver = Callable[[bytes], Awaitable[ClientStream]]
+"""Writes the given head and gives the bare connection up."""
+
+DupConnection = Callable[[], "int | None"]
+"""A duplicate of the client's descriptor; None where the engine must stay in the path (TLS)."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request. `version` is the API version it speaks, `params` are the parts of its path."""
+
+    head: Head
+    path: str
+    query: Query
+    body: Body
+    version: tuple[int, int]
+    take_over: TakeOver
+    dup_connection: DupConnection
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """GET, POST, …"""
+        return self.head.method
+
+    def header(self, name: str) -> str:
+        """A header field by its lower-case name; "" when it is absent."""
+        return self.head.headers.get(name, "")
+
+    async def json(self, kind: type[Wire]) -> Wire:
+        """The body as JSON; an empty one stands for all defaults. Raises InvalidArgument."""
+        data = await self._read_json()
+        return self._decode(data, kind) if data else kind()
+
+    async def required_json(self, kind: type[Wire]) -> Wire:
+        """The body as JSON, which may not be empty. Raises InvalidArgument."""
+        return self._decode(await self._read_json(), kind)
+
+    async def _read_json(self) -> bytes:
+        content_type = self.header("content-type")
+        data = await self.body.read()
+        if not data and not content_type:
+            return data
+        media_type = content_type.partition(";")[0].strip().lower()
+        if not media_type:
+            raise InvalidArgument(
+                f"malformed Content-Type header ({content_type}): mime: no media type"
+            )
+        if media_type != JSON_TYPE:
+            raise InvalidArgument(
+                f"unsupported Content-Type header ({content_type}): must be 'application/json'"
+            )
+        return data
+
+    def _decode(self, data: bytes, kind: type[Wire]) -> Wire:
+        try:
+            return decode_body(data, kind)
+        except BodyError as exc:
+            raise InvalidArgument(str(exc)) from exc

@@ -1,0 +1,71 @@
+"""Query parameters that are more than text: filters, timestamps, sizes of terminals, platforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from wherry.api.message import Query, parse_go_int
+from wherry.engine.filters import Filters
+from wherry.lib.jsonvalue import JsonValue
+from wherry.model.errors import InvalidArgument
+from wherry.model.image import Platform
+from wherry.model.platforms import parse_platform
+
+
+def parse_filters(query: Query) -> Filters:
+    """`filters=` in both of its forms: `{"name": ["value"]}` and the older `{"name": {"value": true}}`."""
+    text = query.get("filters")
+    if not text:
+        return {}
+    try:
+        document: JsonValue = msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise InvalidArgument("invalid filter") from exc
+    if document is None:
+        return {}
+    if not isinstance(document, Mapping):
+        raise InvalidArgument("invalid filter")
+    return {name: _parse_values(values) for name, values in document.items()}
+
+
+def _parse_values(values: JsonValue) -> list[str]:
+    if isinstance(values, Mapping) and all(isinstance(flag, bool) for flag in values.values()):
+        return list(values)
+    if isinstance(values, list):
+        texts = [value for value in values if isinstance(value, str)]
+        if len(texts) == len(values):
+            return texts
+    raise InvalidArgument("invalid filter")
+
+
+def parse_timestamp_ns(text: str) -> int:
+    """`seconds[.fraction]` → nanoseconds; "" and "0" are 0. Raises InvalidNumber."""
+    if text in {"", "0"}:
+        return 0
+    whole, dot, fraction = text.partition(".")
+    nanoseconds = parse_go_int(whole, "ParseInt") * 1_000_000_000
+    if dot:
+        nanoseconds += parse_go_int((fraction + "0" * 9)[:9], "ParseInt")
+    return nanoseconds
+
+
+def parse_terminal_size(query: Query) -> tuple[int, int]:
+    """`h` and `w` → rows, columns."""
+    return _parse_extent(query.get("h"), "height"), _parse_extent(query.get("w"), "width")
+
+
+def _parse_extent(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidArgument(f'invalid resize {name} "{text}": invalid syntax')
+    value = int(text)
+    if value > 0xFFFFFFFF:
+        raise InvalidArgument(f'invalid resize {name} "{text}": value out of range')
+    return value
+
+
+def parse_platform_parameter(query: Query) -> Platform | None:
+    """`platform=linux/arm64`; None when it is not given."""
+    text = query.get("platform")
+    return parse_platform(text) if text else None

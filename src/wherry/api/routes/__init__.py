@@ -1,0 +1,1 @@
+"""Route tables and thin handlers, a file per noun: decode, call the service, encode."""
