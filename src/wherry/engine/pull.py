@@ -297,17 +297,14 @@ class Pulls:
             if descriptor.digest in seen:
                 continue
             seen.add(descriptor.digest)
-            if self._images.has_blob(descriptor.digest) and (
-                diff_id is None or self._images.has_layer(diff_id)
-            ):
-                say(Progress(status="Already exists", id=short_id(descriptor.digest), detail=True))
-                continue
-            say(Progress(status=Phase.QUEUED.value, id=short_id(descriptor.digest), detail=True))
-            missing.append(
-                BlobRequest(
-                    descriptor=descriptor, diff_id=diff_id, path=path, clients=found.clients
-                )
+            request = BlobRequest(
+                descriptor=descriptor, diff_id=diff_id, path=path, clients=found.clients
             )
+            here = self._downloads.is_here(request)
+            status = "Already exists" if here else Phase.QUEUED.value
+            say(Progress(status=status, id=short_id(descriptor.digest), detail=True))
+            if not here:
+                missing.append(request)
         await run_together(
             self._downloads.fetch(request, _LayerLines(request.descriptor, say).show)
             for request in missing

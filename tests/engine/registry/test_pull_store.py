@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,7 @@ from wherry.engine.blobsources import BlobSources
 from wherry.engine.downloads import Downloads
 from wherry.engine.images.service import Images
 from wherry.engine.pull import PullRequest, Pulls
+from wherry.engine.push import Pushes, PushRequest
 from wherry.engine.registries import Registries
 from wherry.engine.store import Store
 from wherry.image.reference import parse_reference
@@ -51,13 +52,18 @@ class Place:
     policy: RetryPolicy = field(default=QUICK)
 
     def with_engine(self, work: Callable[[Images, Pulls], Awaitable[Answer]]) -> Answer:
+        return self.with_services(lambda images, pulls, _: work(images, pulls))
+
+    def with_services(self, work: Callable[[Images, Pulls, Pushes], Awaitable[Answer]]) -> Answer:
         async def main() -> Answer:
             store = Store(self.root / "state.db")
             images = Images(store, self.root, self.run_dir)
             registries = Registries(build_registry_config(), self.policy)
             downloads = Downloads(images, self.policy)
+            sources = BlobSources(store)
             try:
-                return await work(images, Pulls(registries, images, downloads, BlobSources(store)))
+                pulls = Pulls(registries, images, downloads, sources)
+                return await work(images, pulls, Pushes(registries, images, sources))
             finally:
                 await registries.close()
                 await images.close()
@@ -72,6 +78,14 @@ class Place:
             return [line async for line in pulls.pull(request)]
 
         return self.with_engine(work)
+
+    def push(self, name: str) -> list[Progress]:
+        request = PushRequest(reference=parse_reference(name))
+
+        async def work(_: Images, __: Pulls, pushes: Pushes) -> list[Progress]:
+            return [line async for line in pushes.push(request)]
+
+        return self.with_services(work)
 
     def verify(self) -> None:
         async def work(images: Images, _: Pulls) -> None:
@@ -150,6 +164,13 @@ def test_compressions(
 
     place.with_engine(work)
     assert sentences(place.pull(name))[-1] == f"Status: Image is up to date for {name}"
+
+    async def tag(images: Images, _: Pulls) -> None:
+        images.tag(name, f"{registry.host}/store/again", "v1")
+
+    place.with_engine(tag)
+    place.push(f"{registry.host}/store/again:v1")
+    assert registry.get_manifest("store/again", "v1") == (image.media_type, image.manifest)
 
 
 def bomb(size: int) -> bytes:
@@ -259,3 +280,49 @@ def test_two_images_that_share_a_layer(stub: StubRegistry, place: Place) -> None
     place.pull(f"{stub.host}/app:one")
     place.pull(f"{stub.host}/app:two")
     assert len(stub.asked("GET", one.layers[0])) == 1
+
+
+def save_archive(path: Path, tars: list[bytes], name: str) -> None:
+    """A docker-archive with uncompressed layers."""
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
+        }
+    ).encode()
+    files = {f"{number}/layer.tar": tar for number, tar in enumerate(tars)}
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": list(files)}]
+    files |= {"config.json": config, "manifest.json": json.dumps(manifest).encode()}
+    path.write_bytes(make_layer(files))
+
+
+def test_a_loaded_image_is_compressed_once_and_pushed(
+    registry: RegistryServer, place: Place, tmp_path: Path
+) -> None:
+    tars = [make_layer({"a": b"a" * 200_000}), make_layer({"b": os.urandom(1000)})]
+    name = f"{registry.host}/store/loaded:v1"
+    save_archive(tmp_path / "archive.tar", tars, name)
+
+    async def load(images: Images, _: Pulls) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield (tmp_path / "archive.tar").read_bytes()
+
+        async for _line in images.load(pieces(), quiet=True):
+            pass
+
+    place.with_engine(load)
+    first = place.push(name)
+    manifest = registry.get_manifest("store/loaded", "v1")
+    assert first[-1].aux == {
+        "Tag": "v1",
+        "Digest": digest_of(manifest[1]),
+        "Size": len(manifest[1]),
+    }
+    for layer, tar in zip(json.loads(manifest[1])["layers"], tars, strict=True):
+        packed = registry.request("GET", f"/v2/store/loaded/blobs/{layer['digest']}")[2]
+        assert gzip.decompress(packed) == tar
+    again = place.push(name)
+    assert registry.get_manifest("store/loaded", "v1") == manifest
+    assert [line.status for line in again if line.id].count("Layer already exists") == 2

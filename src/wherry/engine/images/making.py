@@ -267,13 +267,18 @@ async def _is_whole(images: Images, target: Descriptor) -> bool:
 async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Descriptor:
     """The manifest with no uncompressed layer in it; made and kept when it is not so already."""
     document = parse_manifest(await images.read_blob(manifest.digest))
-    if not any(layer.media_type in _UNCOMPRESSED for layer in document.layers):
+    # A blob that came uncompressed from a registry goes back as it came.
+    plain = [
+        layer
+        for layer in document.layers
+        if layer.media_type in _UNCOMPRESSED and not images.has_blob(layer.digest)
+    ]
+    if not plain:
         return manifest
     with images.collector.hold():
-        layers = [
-            await _compress(images, layer) if layer.media_type in _UNCOMPRESSED else layer
-            for layer in document.layers
-        ]
+        packed_layers = await asyncio.gather(*(_compress(images, layer) for layer in plain))
+        replaced = dict(zip((layer.digest for layer in plain), packed_layers, strict=True))
+        layers = [replaced.get(layer.digest, layer) for layer in document.layers]
         if document.media_type == DOCKER_MANIFEST:
             document = replace(document, config=replace(document.config, media_type=OCI_CONFIG))
         data = build_manifest(document.config, tuple(layers))
