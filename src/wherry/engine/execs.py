@@ -52,7 +52,8 @@ from wherry.model.errors import (
     NotFound,
     StartFailed,
 )
-from wherry.runtime import cgroups
+from wherry.runtime import cgroups, users
+from wherry.runtime.errors import StepError
 from wherry.shim.detach import InvalidDetachKeys, parse_detach_keys
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class Execs:
             raise InvalidArgument("No exec command specified")
         _check_running(handle)
         _read_detach_keys(config.detach_keys)
+        if config.user:
+            await run_blocking(_check_user, handle.record.state.pid, config.user)
         self._forget_old()
         return self._create(handle, config)
 
@@ -376,6 +379,22 @@ def _check_running(handle: ContainerHandle) -> ShimHandle:
             raise ContainerNotRunning(record.id)
         case _:
             return handle.shim
+
+
+def _check_user(pid: int, user: str) -> None:
+    """Raises InvalidArgument when the container's passwd does not have the user. Blocking."""
+    try:
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # it has just ended; the start will say so
+    try:
+        passwd = users.parse_passwd(users.read_file(root, b"/etc/passwd"))
+        group = users.parse_group(users.read_file(root, b"/etc/group"))
+        users.resolve_user(user, (), passwd, group)
+    except StepError as exc:
+        raise InvalidArgument(str(exc)) from exc
+    finally:
+        os.close(root)
 
 
 def _read_detach_keys(text: str) -> bytes:

@@ -70,6 +70,13 @@ _TAR_KINDS = {
 }
 
 
+# linux/magic.h: proc, sysfs, cgroup, cgroup2, devpts, mqueue, tmpfs. Docker's view of a container's files has
+# its volumes, and none of what is mounted there only while it runs.
+_NOT_ARCHIVED = frozenset(
+    {0x9FA0, 0x62656572, 0x27E0EB, 0x63677270, 0x1CD1, 0x19800202, 0x01021994}
+)
+
+
 class NotFolder(Exception):
     """The place to unpack into is not a directory."""
 
@@ -105,7 +112,7 @@ def write_path(arguments: JsonObject, report: object = None) -> JsonValue:
             keep_kinds=get_bool(arguments, "no_overwrite_dir_non_dir"),
             owner=get_int(arguments, "owner", -1),
         )
-        with os.fdopen(get_int(arguments, "input", -1), "rb") as stream:
+        with open(get_int(arguments, "input", -1), "rb") as stream:
             unpack.run(Decompressor(stream.read).read)
     return None
 
@@ -230,6 +237,7 @@ class _Archive:
     def __init__(self, writer: TarWriter) -> None:
         self._writer = writer
         self._links: dict[tuple[int, int], bytes] = {}
+        self._device = 0  # of where the walk began
 
     def add(self, folder: int, name: str, path: bytes) -> None:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -255,6 +263,11 @@ class _Archive:
         fd = os.open(name, _OPEN_FOLDER, dir_fd=folder)
         try:
             self._member(path, DIRECTORY, status, fd=fd)
+            if self._device not in {0, status.st_dev} and (
+                syscalls.fstatfs_type(fd) in _NOT_ARCHIVED
+            ):
+                return
+            self._device = self._device or status.st_dev
             for child in sorted(os.listdir(fd)):
                 try:
                     self.add(fd, child, path.rstrip(b"/") + b"/" + os.fsencode(child))
@@ -265,7 +278,7 @@ class _Archive:
 
     def _add_file(self, folder: int, name: str, path: bytes) -> None:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_FOLLOW, dir_fd=folder)
-        with os.fdopen(fd, "rb") as file:
+        with open(fd, "rb") as file:
             status = os.fstat(fd)
             self._member(path, REGULAR, status, size=status.st_size, fd=fd)
             left = status.st_size

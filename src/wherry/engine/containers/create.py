@@ -132,6 +132,7 @@ class Creator:
     ) -> None:
         config = self._complete_config(identity, config, host_config)
         host_config = self._complete_host_config(host_config)
+        self._check_donors(host_config)
         plan = plan_mounts(config, host_config, lambda ref: self._roster.get(ref).record)
         await self._check_bind_sources(host_config)
         path, args = split_command(config)
@@ -214,6 +215,12 @@ class Creator:
                 None if host_config.privileged else readonly_paths(host_config, options)
             ),
         )
+
+    def _check_donors(self, host_config: HostConfig) -> None:
+        for mode in (host_config.ipc_mode, host_config.pid_mode):
+            kind, _, ref = mode.partition(":")
+            if kind == "container" and ref and self._roster.find(ref) is None:
+                raise InvalidArgument(f"No such container: {ref}")
 
     async def _check_bind_sources(self, host_config: HostConfig) -> None:
         """`--mount type=bind` wants its source to be there; `-v` makes a directory at the start."""

@@ -66,11 +66,13 @@ def unsupported(sentence: str) -> StartFailed:
 
 def _describe(failure: LaunchFailure) -> tuple[str, int, bool]:
     """Sentence, exit code, and whether the sentence stands alone."""
-    if failure.step == "user":
+    if failure.step == "user" and not failure.errno:
         # Docker resolves users itself, before its runtime is asked.
         return failure.detail, SET_UP_FAILED, True
     if failure.step in _OWN_WORDS and failure.detail:
-        return failure.detail, _exit_code(failure.errno), False
+        # runc adds the errno that the client looks for: EISDIR is none of those it knows.
+        also = ": permission denied" if failure.errno == errno.EISDIR else ""
+        return failure.detail + also, _exit_code(failure.errno), False
     words = failure.detail or (os.strerror(failure.errno).lower() if failure.errno else "")
     what = f"{failure.step} {failure.object}".strip()
     if failure.step in _MOUNTS and failure.errno in {errno.ENOTDIR, errno.EISDIR}:

@@ -88,6 +88,8 @@ class Files:
                 async for data in read_pipe(reader):
                     yield data
                 await worker
+            except WorkerError as exc:
+                raise _path_error(exc, handle.record, path) from exc
             finally:
                 worker.cancel()
                 await asyncio.gather(worker, return_exceptions=True)

@@ -317,8 +317,6 @@ class Lifecycle:
             restarting=delay_s is not None,
         )
         self._roster.replace(handle, record)
-        await self._disconnect(before)
-        self._host.release(before)
         if exit_record.oom_killed:
             publish_container(self._events, record, "oom")
         publish_container(
@@ -327,6 +325,8 @@ class Lifecycle:
             "die",
             {"exitCode": str(exit_code), "execDuration": str(int(ran_s))},
         )
+        await self._disconnect(before)
+        self._host.release(before)
         handle.teardown = self._tasks.spawn(_tear_down(handle, release), f"free {handle.id}")
         answer_end(handle, WaitResult(exit_code=exit_code, error=exit_record.error))
         if delay_s is not None:

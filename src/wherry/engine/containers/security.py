@@ -1,4 +1,4 @@
-"""What confines a container: capabilities, `--security-opt`, masked and read-only paths. Pure."""
+"""What confines a container: capabilities, `--security-opt`, masked and read-only paths. Pure, once loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from wherry.kernel.caps import NAMES as CAPABILITIES
+from wherry.kernel.caps import NAMES, NUMBERS, own_sets
 from wherry.lib.jsonvalue import JsonObject
 from wherry.lib.words import words
 from wherry.model.container import HostConfig
@@ -45,6 +45,15 @@ READONLY_PATHS = (
 )
 
 _ALL = "ALL"
+
+
+def _read_available() -> tuple[str, ...]:
+    permitted = own_sets()["Prm"]
+    return tuple(name for name in NAMES if permitted >> NUMBERS[name] & 1)
+
+
+AVAILABLE = _read_available()
+"""What this engine has itself: it cannot give more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +127,18 @@ def decode_seccomp(profile: str) -> JsonObject:
 
 def normalize_capabilities(option: str, names: Iterable[str]) -> tuple[str, ...]:
     """`net_admin` → `CAP_NET_ADMIN`, sorted and unique. Raises InvalidArgument for an unknown one."""
-    known = set(CAPABILITIES)
     normal = set()
     for name in names:
         upper = name.upper()
         if upper != _ALL and not upper.startswith("CAP_"):
             upper = f"CAP_{upper}"
-        if upper != _ALL and upper not in known:
+        if upper != _ALL and upper not in NUMBERS:
             raise InvalidArgument(f'invalid {option}: unknown capability: "{upper}"')
+        if upper != _ALL and upper not in AVAILABLE:
+            raise InvalidArgument(
+                f"invalid {option}: capability not supported by your kernel "
+                f'or not available in the current environment: "{upper}"'
+            )
         normal.add(upper)
     return tuple(sorted(normal))
 
@@ -133,15 +146,17 @@ def normalize_capabilities(option: str, names: Iterable[str]) -> tuple[str, ...]
 def tweak_capabilities(host_config: HostConfig) -> tuple[str, ...]:
     """The capabilities that the container gets (moby caps.TweakCapabilities)."""
     if host_config.privileged:
-        return tuple(CAPABILITIES)
+        return AVAILABLE
     added = normalize_capabilities("CapAdd", host_config.cap_add)
     dropped = normalize_capabilities("CapDrop", host_config.cap_drop)
     if _ALL in added:
-        return tuple(name for name in CAPABILITIES if name not in dropped)
+        return tuple(name for name in AVAILABLE if name not in dropped)
     base = (
         ()
         if _ALL in dropped
-        else tuple(name for name in DEFAULT_CAPABILITIES if name not in dropped)
+        else tuple(
+            name for name in DEFAULT_CAPABILITIES if name not in dropped and name in AVAILABLE
+        )
     )
     return (*base, *(name for name in added if name not in base))
 

@@ -159,9 +159,6 @@ def with_mounts(draft: Draft, inputs: SpecInputs) -> None:
         cgroup_writable=host.privileged or options.writable_cgroups,
         sys_writable=host.privileged,
     )
-    if host.ipc_mode == "host":
-        mounts = [m for m in mounts if _destination(m) != "/dev/mqueue"]
-        mounts.append(_bind("/dev/mqueue", "/dev/mqueue"))
     if inputs.shm_source:
         mounts.append(_bind(inputs.shm_source, "/dev/shm"))
     mounts = [m for m in mounts if _destination(m) not in taken]
