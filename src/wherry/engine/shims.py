@@ -153,14 +153,16 @@ class ExecHandle:
     of the stream asks for the exit code at once).
     """
 
-    def __init__(self, exec_id: str, pid: int, exited: asyncio.Future[int], peer: _Peer) -> None:
+    def __init__(self, exec_id: str, pid: int, peer: _Peer, forget: Callable[[str], None]) -> None:
         self.exec_id = exec_id
         self.pid = pid
-        self.exited = exited
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._peer = peer
+        self._forget = forget
 
     def release(self) -> None:
         """The exit is recorded: the shim closes the clients' streams. Idempotent."""
+        self._forget(self.exec_id)
         self._peer.send({"op": "release_exec", "exec_id": self.exec_id})
 
 
@@ -168,7 +170,7 @@ class ShimHandle:
     """A live container. `pidfd` is of its init process; both belong to the handle until `release`.
 
     `exited` gives the exit record; the engine records it, frees names, ports and addresses, and calls
-    `release`. `execs` holds those that run, also after `Shims.adopt`. `on_detach` is called with the exec's
+    `release`. `execs` holds those that were not released yet, also after `Shims.adopt`. `on_detach` is called with the exec's
     id, or None for the container itself, when a client has typed its detach keys.
     """
 
@@ -183,13 +185,18 @@ class ShimHandle:
         pidfd: int,
         cgroup_path: str,
         cgroup_systemd: bool,
+        execs: Mapping[str, int] | None = None,
     ) -> None:
+        """`execs` are the process ids of those that the shim has already."""
         self.container_id = container_id
         self.generation = generation
         self.pid = pid
         self.pidfd = pidfd
         self.exited: asyncio.Future[ExitRecord] = asyncio.get_running_loop().create_future()
-        self.execs: dict[str, ExecHandle] = {}
+        self.execs: dict[str, ExecHandle] = {
+            exec_id: ExecHandle(exec_id, exec_pid, peer, self._forget_exec)
+            for exec_id, exec_pid in (execs or {}).items()
+        }
         self.on_detach: Callable[[str | None], None] | None = None
         self._folder = folder
         self._peer = peer
@@ -209,8 +216,7 @@ class ShimHandle:
     async def exec(self, request: ExecRequest) -> ExecHandle:
         """Returns when the program runs. Raises ShimLaunchError, ShimGone."""
         exec_id = request.exec_id
-        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        handle = ExecHandle(exec_id, 0, exited, self._peer)
+        handle = ExecHandle(exec_id, 0, self._peer, self._forget_exec)
         self.execs[exec_id] = handle
         try:
             reply = await self._peer.request(
@@ -288,7 +294,7 @@ class ShimHandle:
             if not self.exited.done():
                 self.exited.set_result(decode_exit(get_object(body, "record")))
         elif event == "exec_exited":
-            handle = self.execs.pop(get_str(body, "exec_id"), None)
+            handle = self.execs.get(get_str(body, "exec_id"))
             if handle is not None and not handle.exited.done():
                 handle.exited.set_result(get_int(body, "exit_code"))
         elif event == "detached" and self.on_detach is not None:
@@ -310,6 +316,9 @@ class ShimHandle:
         self._end_execs()
         if not self.exited.done():
             self.exited.set_result(record)
+
+    def _forget_exec(self, exec_id: str) -> None:
+        self.execs.pop(exec_id, None)
 
     def _end_execs(self) -> None:
         """No exec outlives its container; of these nobody has told the exit code."""
@@ -409,7 +418,7 @@ class Shims:
         except (ShimGone, ShimLaunchError):
             peer.close()
             return await asyncio.to_thread(_bury_adopted, folder, read_state(folder_fd))
-        handle = ShimHandle(
+        return ShimHandle(
             container_id=container_id,
             generation=generation,
             folder=folder,
@@ -418,13 +427,11 @@ class Shims:
             pidfd=reply.fds.pop(0),
             cgroup_path=get_str(reply.body, "cgroup"),
             cgroup_systemd=bool(reply.body.get("systemd")),
+            execs={
+                get_str(entry, "exec_id"): get_int(entry, "pid")
+                for entry in get_objects(reply.body, "execs")
+            },
         )
-        loop = asyncio.get_running_loop()
-        for entry in get_objects(reply.body, "execs"):
-            exec_id = get_str(entry, "exec_id")
-            exec_handle = ExecHandle(exec_id, get_int(entry, "pid"), loop.create_future(), peer)
-            handle.execs[exec_id] = exec_handle
-        return handle
 
     async def _launch(self, request: ShimRequest) -> ShimHandle:
         folder = self._folder(request.container_id, request.generation)
