@@ -1,0 +1,239 @@
+"""Start, output, exit codes, failures: the straight way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.engine.shims.conftest import Bench, Story, connect, wait_until
+
+from wherry.engine.shims import ShimLaunchError
+
+Play = Callable[[Story], None]
+
+
+def test_output_and_exit_code(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        assert await bench.run("echo", "hi") == (0, "hi\n")
+        assert await bench.run("sh", "-c", "echo out; echo err >&2; exit 3") == (3, "out\nerr\n")
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 1", 1), ("exit 255", 255), ("true; exit 126", 126)]
+)
+def test_exit_codes(play: Play, script: str, code: int) -> None:
+    async def story(bench: Bench) -> None:
+        assert (await bench.run("sh", "-c", script))[0] == code
+
+    play(story)
+
+
+def test_signals_end_as_128_and_more(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch("sleep", "600")
+        handle.send_signal(signal.SIGKILL)
+        assert (await handle.exited).exit_code == 128 + signal.SIGKILL
+        with pytest.raises(ProcessLookupError):
+            handle.send_signal(signal.SIGTERM)
+        await handle.release()
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("args", "number"),
+    [(["nope"], errno.ENOENT), (["/etc"], errno.EISDIR), (["/etc/passwd"], errno.EACCES)],
+)
+def test_program_that_cannot_be_executed(play: Play, args: list[str], number: int) -> None:
+    async def story(bench: Bench) -> None:
+        client, attachment = connect()
+        with pytest.raises(ShimLaunchError) as caught:
+            await bench.launch(*args, attachments=[attachment])
+        assert caught.value.step == "exec"
+        assert caught.value.errno == number
+        assert await client.read_to_end() == b""
+
+    play(story)
+
+
+def test_spec_that_cannot_work(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        with pytest.raises(ShimLaunchError):
+            await bench.launch()
+
+    play(story)
+
+
+def test_output_is_complete_at_the_exit(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch("sh", "-c", "seq 1 200000; seq 1 100 >&2; printf end")
+        await handle.exited
+        lines = bench.read_log(handle.container_id).split("\n")
+        await handle.release()
+        assert len(lines) == 200101
+        assert "end" in lines
+
+    play(story)
+
+
+def test_output_without_newline_in_bounded_memory(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch(
+            "sh", "-c", "head -c 67108864 /dev/zero | tr '\\0' x; exec sleep 60"
+        )
+        path = bench.log_path(handle.container_id)
+        await wait_until(lambda: path.exists() and path.stat().st_size > 67108864)
+        [shim] = bench.shim_pids()
+        assert read_kib(f"/proc/{shim}/status", "VmHWM") < 40_000
+        handle.send_signal(signal.SIGKILL)
+        await handle.exited
+        await handle.release()
+        with path.open("rb") as log:
+            sizes = [len(json.loads(line)["log"]) for line in log]
+        assert sizes == [16384] * 4096
+
+    play(story)
+
+
+def test_out_of_memory(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch(
+            "sh", "-c", "exec tail /dev/zero", resources={"memory": {"limit": 16 << 20}}
+        )
+        record = await handle.exited
+        await handle.release()
+        assert (record.exit_code, record.oom_killed) == (137, True)
+
+    play(story)
+
+
+def test_rotation_and_compression(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch(
+            "seq", "1", "20000", max_size=100_000, max_file=40, compress=True
+        )
+        await handle.exited
+        await handle.release()
+        await wait_until(lambda: not list(bench.folder.glob("*.tmp")))
+        lines = bench.read_log(handle.container_id).split()
+        assert lines == [str(number) for number in range(1, 20001)]
+
+    play(story)
+
+
+def test_children_of_init_in_the_hosts_pid_namespace_end_with_it(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch("sh", "-c", "sleep 600 & echo started", host_pids=True)
+        began = time.monotonic()
+        await handle.exited
+        assert 1.5 < time.monotonic() - began < 6
+        await handle.release()
+        assert bench.read_log(handle.container_id) == "started\n"
+
+    play(story)
+
+
+def test_orphans_are_reaped(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch(
+            "sh", "-c", "for i in 1 2 3; do (sleep 0 &) & done; exec sleep 600", host_pids=True
+        )
+        [shim] = bench.shim_pids()
+        children = Path(f"/proc/{shim}/task/{shim}/children")
+        await wait_until(lambda: children.read_text().split() == [str(handle.pid)])
+        handle.send_signal(signal.SIGKILL)
+        await handle.exited
+        await handle.release()
+
+    play(story)
+
+
+def test_spec_of_more_than_a_datagram(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        code, log = await bench.run("sh", "-c", "echo $# $0", "x" * 100_000, *["y"] * 5000)
+        assert code == 0
+        assert log.startswith("5000 xxx")
+
+    play(story)
+
+
+def test_many_at_once_leave_nothing(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        results = await asyncio.gather(
+            *(bench.run("sh", "-c", f"echo {number}; exit {number}") for number in range(24))
+        )
+        assert results == [(number, f"{number}\n") for number in range(24)]
+
+    play(story)
+
+
+def test_a_cancelled_launch_is_undone(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        task = asyncio.create_task(bench.launch("sleep", "600"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await wait_until(lambda: not bench.cgroups() and not bench.shim_pids())
+        await wait_until(lambda: not list(bench.run_dir.joinpath("containers").iterdir()))
+
+    play(story)
+
+
+def test_an_idle_shim_is_small(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handles = [await bench.launch("sleep", "600") for _ in range(12)]
+        sizes = [read_kib(f"/proc/{pid}/smaps_rollup", "Pss") for pid in bench.shim_pids()]
+        assert len(sizes) == len(handles)
+        assert sum(sizes) / len(sizes) < 900, sizes
+        for handle in handles:
+            handle.send_signal(signal.SIGKILL)
+        for handle in handles:
+            await handle.exited
+            await handle.release()
+
+    play(story)
+
+
+def read_kib(path: str, name: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(f"{name}:"))
+
+
+def read_oom_score(pid: int) -> int:
+    with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
+
+
+def test_shims_are_apart_from_engine_and_terminal(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        handle = await bench.launch("sleep", "600")
+        [shim] = bench.shim_pids()
+        assert os.getsid(shim) == shim
+        assert os.readlink(f"/proc/{shim}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        assert read_oom_score(shim) == read_oom_score(os.getpid()) + 1
+        handle.send_signal(signal.SIGKILL)
+        await handle.exited
+        await handle.release()
+
+    play(story)
+
+
+def test_interpreter_of_a_shim_cannot_be_written(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        fd = os.open(f"/proc/{bench.shims.spawner_pid}/exe", os.O_PATH)
+        try:
+            assert os.fstatvfs(fd).f_flag & os.ST_RDONLY
+        finally:
+            os.close(fd)
+
+    play(story)
