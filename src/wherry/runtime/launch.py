@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 
 from wherry.kernel import syscalls, tty
@@ -65,12 +66,14 @@ def launch(
     cgroup: Cgroup,
     interfaces: tuple[Interface, ...] = (),
     gate: int = -1,
+    for_parent: bool = False,
 ) -> Launched:
     """Start a container; raises LaunchError, and then nothing of it is left, its cgroup included.
 
     `stdio` is None for a terminal (the pty comes from the container's devpts) and otherwise three
     descriptors that stay the caller's. The cgroup may have been made already. With `gate`, a FIFO, it
-    returns when everything but the exec is done; that waits for a reader of the FIFO.
+    returns when everything but the exec is done; that waits for a reader of the FIFO. With `for_parent` the
+    process is a child of the caller's parent, which reaps it and whose end it shares.
     """
     context = Context()
     context.stdio = stdio
@@ -88,7 +91,7 @@ def launch(
             _open_console(context, spec.process, context.devpts)
             if spec.is_new("user"):
                 os.fchown(context.terminal, _host_id(spec.uid_mappings), -1)
-        return _start(spec, plan, context, cgroup, interfaces)
+        return _start(spec, plan, context, cgroup, interfaces, for_parent=for_parent)
     except LaunchError:
         context.close()
         _forget(cgroup)
@@ -100,13 +103,19 @@ def launch(
 
 
 def _start(
-    spec: Spec, plan: Plan, context: Context, cgroup: Cgroup, interfaces: tuple[Interface, ...]
+    spec: Spec,
+    plan: Plan,
+    context: Context,
+    cgroup: Cgroup,
+    interfaces: tuple[Interface, ...],
+    *,
+    for_parent: bool,
 ) -> Launched:
     report, context.report = os.pipe2(os.O_CLOEXEC)
     context.go, go = os.pipe2(os.O_CLOEXEC)
     cgroup_fd = cgroup.open_for_clone()
     try:
-        pid = _clone(plan, context, cgroup_fd)
+        pid = _clone(plan, context, cgroup_fd, for_parent=for_parent)
         if pid == 0:
             run_init(context, plan.steps)
     finally:
@@ -135,7 +144,7 @@ def _start(
             pass  # init has failed already: its record says why
         await_exec(report)
     except BaseException as error:
-        end_child(pid)
+        end_process(pid)
         if pidfd >= 0:
             os.close(pidfd)
         if isinstance(error, OSError):
@@ -156,12 +165,19 @@ def _start(
     )
 
 
-def execute(target: Launched, process: Process, *, cgroup: Cgroup, stdio: Stdio | None) -> Launched:
+def execute(
+    target: Launched,
+    process: Process,
+    *,
+    cgroup: Cgroup,
+    stdio: Stdio | None,
+    for_parent: bool = False,
+) -> Launched:
     """Start another process in a running container; raises LaunchError.
 
     The container's pidfd leads into its namespaces, its filter is loaded, its cgroups are joined first. The
     new process is a child of the caller, made by a joiner that has closed every descriptor of the host
-    before it forks into the container's pid namespace.
+    before it forks into the container's pid namespace; with `for_parent` both are children of its parent.
     """
     context = Context()
     context.stdio = stdio
@@ -170,7 +186,7 @@ def execute(target: Launched, process: Process, *, cgroup: Cgroup, stdio: Stdio 
         if process.terminal:
             _open_console(context, process, target.devpts)
         steps = tuple(process_steps(process, target.seccomp))
-        return _join(target, process, steps, context, cgroup)
+        return _join(target, process, steps, context, cgroup, for_parent=for_parent)
     except LaunchError:
         context.close()
         raise
@@ -180,7 +196,13 @@ def execute(target: Launched, process: Process, *, cgroup: Cgroup, stdio: Stdio 
 
 
 def _join(
-    target: Launched, process: Process, steps: tuple[Step, ...], context: Context, cgroup: Cgroup
+    target: Launched,
+    process: Process,
+    steps: tuple[Step, ...],
+    context: Context,
+    cgroup: Cgroup,
+    *,
+    for_parent: bool,
 ) -> Launched:
     report, context.report = os.pipe2(os.O_CLOEXEC)
     context.go, go = os.pipe2(os.O_CLOEXEC)
@@ -189,7 +211,7 @@ def _join(
     try:
         cgroup_fd = cgroup.open_for_clone()
         try:
-            joiner = syscalls.clone3(0, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
+            joiner = _clone_process(CLONE(0), cgroup_fd, for_parent=for_parent)
             if joiner == 0:
                 run_joiner(context, steps, target.pidfd, target.namespaces, pids_end)
         finally:
@@ -206,10 +228,11 @@ def _join(
                 set_oom_score(joiner, process.oom_score_adj)
             os.write(go, b"g")
         except BaseException:
-            end_child(joiner)
+            end_process(joiner)
             raise
-        os.waitpid(joiner, 0)
         answer = os.read(pids, 32)
+        if not for_parent:
+            os.waitpid(joiner, 0)
         pid = int(answer) if answer else -1
         await_exec(report)
         if pid < 0:
@@ -217,7 +240,7 @@ def _join(
         pidfd = os.pidfd_open(pid)
     except BaseException:
         if pid > 0:
-            end_child(pid)
+            end_process(pid)
         raise
     finally:
         for fd in (go, report, pids, pids_end):
@@ -235,16 +258,16 @@ def namespaces_of(spec: Spec) -> CLONE:
     return flags
 
 
-def _clone(plan: Plan, context: Context, cgroup_fd: int) -> int:
+def _clone(plan: Plan, context: Context, cgroup_fd: int, *, for_parent: bool) -> int:
     """clone3, entering first a pid namespace that exists (it applies to children only)."""
     target = context.joins.get("pid", -1)
     if target < 0:
-        return syscalls.clone3(plan.clone_flags, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
+        return _clone_process(plan.clone_flags, cgroup_fd, for_parent=for_parent)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(target, CLONE.NEWPID)
         try:
-            pid = syscalls.clone3(plan.clone_flags, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
+            pid = _clone_process(plan.clone_flags, cgroup_fd, for_parent=for_parent)
         except OSError:
             syscalls.setns(own, CLONE.NEWPID)
             raise
@@ -253,6 +276,13 @@ def _clone(plan: Plan, context: Context, cgroup_fd: int) -> int:
         return pid
     finally:
         os.close(own)
+
+
+def _clone_process(flags: CLONE, cgroup_fd: int, *, for_parent: bool) -> int:
+    if for_parent:
+        # The exit signal is then the caller's own; clone3 refuses another.
+        return syscalls.clone3(flags | CLONE.PARENT, exit_signal=0, cgroup_fd=cgroup_fd)
+    return syscalls.clone3(flags, exit_signal=signal.SIGCHLD, cgroup_fd=cgroup_fd)
 
 
 def await_exec(report: int) -> None:
@@ -266,13 +296,22 @@ def await_exec(report: int) -> None:
         raise LaunchError.decode(record)
 
 
-def end_child(pid: int) -> None:
-    """Kill and reap a child of this process."""
+def end_process(pid: int) -> None:
+    """Kill a process that this one or its parent has cloned, wait for its end, and reap it if it is ours."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
         os.waitpid(pid, 0)
     except (ProcessLookupError, ChildProcessError):
         pass
+    finally:
+        os.close(pidfd)
 
 
 def write_maps(pid: int, uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...]) -> None:
