@@ -60,13 +60,14 @@ class Channel:
 
     __slots__ = ("_fds", "_greeted", "_queue", "_socket", "_welcomed", "closed")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, greeted: bool = False) -> None:
+        """`greeted`: another process has exchanged the first messages of this connection."""
         connection.settimeout(0)
         self._socket = connection
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._fds: list[int] = []
-        self._greeted = False
-        self._welcomed = False
+        self._greeted = greeted
+        self._welcomed = greeted
         self.closed = False
 
     def fileno(self) -> int:

@@ -15,7 +15,6 @@ import base64
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -37,22 +36,23 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.logs.codec import STDERR, STDOUT
 from wherry.runtime.cgroups import Cgroup, open_cgroup
-from wherry.runtime.errors import LaunchError
-from wherry.runtime.interface import Interface
-from wherry.runtime.launch import execute, launch
-from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
-from wherry.runtime.spec import parse_process, parse_spec
 from wherry.shim.log import open_log
 from wherry.shim.loop import READ, WRITE, Loop
-from wherry.shim.program import Program, start_program
-from wherry.shim.protocol import Channel, Message, ProtocolError, close_all, listen_at
+from wherry.shim.program import Program, ProgramFds
+from wherry.shim.protocol import Channel, Message, ProtocolError, close_all
 from wherry.shim.record import (
     EXIT_NAME,
     SOCKET_NAME,
     STATE_NAME,
     ExitRecord,
-    ShimState,
     write_record,
+)
+from wherry.shim.starter import (
+    Helper,
+    decode_target,
+    encode_error,
+    start_container,
+    start_exec,
 )
 from wherry.shim.streams import Client, Session, Sink, close_connection
 from wherry.shim.teardown import bury_cgroup
@@ -65,30 +65,21 @@ def run_shim(control_fd: int) -> NoReturn:
         os.setsid()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
+        wake_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, _ignore_signal)
+        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
-        channel = Channel(socket.socket(fileno=control_fd))
-        message = _await_launch(channel)
-        if message is not None:
-            Shim(channel).run(message)
+        helper = Helper(lambda channel: start_container(control_fd, channel))
+        started = helper.wait()
+        if started is not None:
+            engine = Channel(socket.socket(fileno=control_fd), greeted=True)
+            Shim(engine, started, wake_fd).run()
         status = 0
     except BaseException:  # noqa: BLE001 # the shim's edge: a traceback is all that can be left
         sys.stderr.write(traceback.format_exc())
         sys.stderr.flush()
     finally:
         os._exit(status)
-
-
-def _await_launch(channel: Channel) -> Message | None:
-    """The first order, or None when the engine is gone before it gave one."""
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    while not channel.closed:
-        message = channel.receive()
-        if message is not None:
-            return message
-        if not channel.closed:
-            poll.poll()
-    return None
 
 
 class _Gone(Exception):
@@ -98,21 +89,18 @@ class _Gone(Exception):
 class Shim:
     """One container. `run` returns when nothing is left to do."""
 
-    def __init__(self, engine: Channel) -> None:
+    def __init__(self, engine: Channel, started: Message, wake_fd: int) -> None:
+        """`started` is what the helper has left; `wake_fd` becomes readable when a child has ended."""
         self._loop = Loop(self._report)
         self._engine: Channel | None = engine
-        self._container_id = ""
-        self._folder_fd = -1
-        self._listener: socket.socket | None = None
-        self._state = ShimState(cgroup="", systemd=False)
-        self._cgroup: Cgroup | None = None
-        self._shares_pids = False
-        self._init: Program | None = None
+        self._wake_fd = wake_fd
+        self._started = body = started.body
+        self._container_id = get_str(body, "container_id")
         self._programs: dict[int, Program] = {}
         self._execs: dict[str, Program] = {}
         self._ended_execs: dict[str, Program] = {}
-        self._helpers: dict[int, Callable[[], None]] = {}
-        self._waiters: list[int] = []
+        self._children: dict[int, Callable[[], None]] = {}
+        self._starting = 0
         self._record: ExitRecord | None = None
         self._sessions = 0
         self._is_freed = False
@@ -127,93 +115,63 @@ class Shim:
             "release_exec": self._release_exec,
             "release": self._release,
         }
+        fds, started.fds = started.fds, []
+        self._folder_fd = fds.pop(0)
+        self._listener = socket.socket(fileno=fds.pop(0))
+        target = get_object(body, "log")
+        self._init = self._take_program(
+            None,
+            body,
+            fds,
+            stdin_once=get_str(body, "stdin") == "once",
+            sinks=open_log(target, warn=self._warn, on_child=self._adopt) if target else {},
+        )
+        # The attachments' descriptors are gone from the list: those left are of clients that wait.
+        self._waiters = fds
+        self._attach_all(self._init, get_objects(body, "attachments"), fds)
+        self._loop.watch(wake_fd, READ, lambda _: self._reap())
+        self._loop.watch(engine.fileno(), READ, lambda _: self._serve(engine))
+        self._loop.watch(self._listener.fileno(), READ, lambda _: self._accept())
 
-    def run(self, first: Message) -> None:
-        """Obeys the first order, which must be a launch, and serves until the end."""
-        wake_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, _ignore_signal)
-        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-        self._loop.watch(wake_fd, READ, lambda _: self._reap(wake_fd))
-        if not self._launch(first):
-            return
-        engine = self._engine
-        if engine is not None:
-            self._loop.watch(engine.fileno(), READ, lambda _: self._serve(engine))
-        listener = self._listener
-        if listener is not None:
-            self._loop.watch(listener.fileno(), READ, lambda _: self._accept(listener))
+    def run(self) -> None:
+        """Serves until the end."""
         self._loop.run()
 
-    # The start.
-
-    def _launch(self, message: Message) -> bool:
-        body = message.body
-        number = get_int(body, "re")
-        try:
-            program = self._start_container(body)
-        except Exception as error:  # noqa: BLE001 # whatever it was, the engine must be told
-            self._say({"re": number, "error": _encode_error(error)})
-            message.close()
-            return False
-        self._init = program
-        self._programs[program.launched.pid] = program
-        self._say({"re": number, "pid": program.launched.pid}, [os.dup(program.launched.pidfd)])
-        fds, message.fds = message.fds, []
-        clients = get_objects(body, "attachments")
-        self._waiters = fds[len(clients) :]
-        target = get_object(body, "log")
-        sinks = open_log(target, warn=self._warn, on_child=self._adopt) if target else {}
-        self._connect(program, body, clients, fds, sinks)
-        return True
-
-    def _start_container(self, body: JsonObject) -> Program:
-        self._container_id = get_str(body, "container_id")
-        folder_flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        self._folder_fd = os.open(get_str(body, "folder"), folder_flags)
-        self._state = ShimState(cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd"))
-        write_record(self._folder_fd, STATE_NAME, self._state)
-        # An engine that found no socket has removed the folder: then this fails, as it must.
-        self._listener = listen_at(self._folder_fd, SOCKET_NAME)
-        spec = parse_spec(body.get("oci"))
-        cgroup = open_cgroup(self._state.cgroup, systemd=self._state.systemd)
-        self._cgroup = cgroup
-        self._shares_pids = not spec.is_new("pid")
-        root = _decode_root(get_object(body, "root"))
-        interfaces = tuple(_decode_interface(item) for item in get_objects(body, "interfaces"))
-        return start_program(
-            None,
-            terminal=spec.process.terminal,
-            stdin=get_str(body, "stdin") in ("open", "once"),
-            start=lambda stdio: launch(
-                spec, root=root, stdio=stdio, cgroup=cgroup, interfaces=interfaces
-            ),
-        )
-
-    def _connect(
+    def _take_program(
         self,
-        program: Program,
+        exec_id: str | None,
         body: JsonObject,
-        clients: tuple[JsonObject, ...],
         fds: list[int],
+        *,
+        stdin_once: bool,
         sinks: dict[str, Sink],
-    ) -> None:
-        exec_id = program.exec_id
-        session = program.connect(
-            self._loop,
-            stdin_once=exec_id is not None or get_str(body, "stdin") == "once",
+    ) -> Program:
+        """A program that a helper has started, and the front of `fds` with it."""
+        program = Program(
+            exec_id,
+            get_int(body, "pid"),
+            ProgramFds.unpack(get_strings(body, "fds"), fds),
+            loop=self._loop,
+            stdin_once=stdin_once,
             sinks=sinks,
             on_detach=lambda: self._say({"event": "detached", "exec_id": exec_id}),
         )
+        self._programs[program.pid] = program
         self._sessions += 1
+        return program
+
+    def _attach_all(
+        self, program: Program, clients: tuple[JsonObject, ...], fds: list[int]
+    ) -> None:
         for client in clients:
-            _attach(session, client, fds[get_int(client, "fd")])
+            _attach(program.session, client, fds.pop(0))
 
     # What the engine asks.
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self) -> None:
         """A new engine: the last one to come is the one that counts."""
         try:
-            connection, _ = listener.accept()
+            connection, _ = self._listener.accept()
         except OSError:
             return
         if self._engine is not None:
@@ -255,18 +213,16 @@ class Shim:
         self._say(answer, fds)
 
     def _hello(self, _: Message) -> _Answer:
-        program = self._running_init()
         self._loop.call_later(0, self._tell_ends)
-        execs = [
-            {"exec_id": exec_id, "pid": ended.launched.pid}
-            for exec_id, ended in (self._execs | self._ended_execs).items()
-        ]
+        execs = self._execs | self._ended_execs
         return {
-            "pid": program.launched.pid,
-            "cgroup": self._state.cgroup,
-            "systemd": self._state.systemd,
-            "execs": execs,
-        }, [os.dup(program.launched.pidfd)]
+            "pid": self._init.pid,
+            "cgroup": get_str(self._started, "cgroup"),
+            "systemd": get_bool(self._started, "systemd"),
+            "execs": [
+                {"exec_id": exec_id, "pid": program.pid} for exec_id, program in execs.items()
+            ],
+        }, [os.dup(self._init.fds.pidfd)]
 
     def _tell_ends(self) -> None:
         """What has ended while nobody listened."""
@@ -276,30 +232,52 @@ class Shim:
 
     def _attach(self, message: Message) -> _Answer:
         session = self._find(message.body).session
-        if session is None:
-            raise _Gone
         _attach(session, get_object(message.body, "attachment"), message.fds.pop(0))
         return _DONE
 
-    def _exec(self, message: Message) -> _Answer:
-        body = message.body
-        exec_id = get_str(body, "exec_id")
-        container = self._running_init().launched
-        cgroup = self._cgroup
-        if self._running_init().exit_code is not None or cgroup is None:
+    def _exec(self, message: Message) -> None:
+        """Answered when the helper has."""
+        if self._init.exit_code is not None:
             raise _Gone
-        process = parse_process(body.get("process"))
-        program = start_program(
-            exec_id,
-            terminal=process.terminal,
-            stdin=get_bool(body, "stdin"),
-            start=lambda stdio: execute(container, process, cgroup=cgroup, stdio=stdio),
+        body = message.body
+        helper = Helper(
+            lambda channel: start_exec(
+                body,
+                decode_target(self._started, self._init.fds),
+                get_str(self._started, "cgroup"),
+                systemd=get_bool(self._started, "systemd"),
+                shim=channel,
+            )
         )
-        self._programs[program.launched.pid] = program
-        self._execs[exec_id] = program
+        self._starting += 1
         fds, message.fds = message.fds, []
-        self._connect(program, body, get_objects(body, "attachments"), fds, {})
-        return {"pid": program.launched.pid}, []
+        self._loop.watch(
+            helper.channel.fileno(), READ, lambda _: self._take_exec(helper, body, fds)
+        )
+
+    def _take_exec(self, helper: Helper, body: JsonObject, client_fds: list[int]) -> None:
+        result = helper.channel.receive()
+        if result is None and not helper.channel.closed:
+            return
+        self._loop.forget(helper.channel.fileno())
+        helper.channel.close()
+        self._starting -= 1
+        answer: dict[str, object] = {"re": get_int(body, "re")}
+        if result is None:
+            answer["error"] = {"step": "shim", "detail": "the helper of the exec died"}
+        elif "error" in result.body:
+            answer["error"] = result.body["error"]
+        else:
+            exec_id = get_str(body, "exec_id")
+            program = self._take_program(
+                exec_id, result.body, result.fds, stdin_once=True, sinks={}
+            )
+            self._execs[exec_id] = program
+            answer["pid"] = program.pid
+            self._attach_all(program, get_objects(body, "attachments"), client_fds)
+        close_all(client_fds)
+        self._say(answer)
+        self._reap()
 
     def _resize(self, message: Message) -> _Answer:
         body = message.body
@@ -307,9 +285,7 @@ class Shim:
         return _DONE
 
     def _close_stdin(self, message: Message) -> _Answer:
-        session = self._find(message.body).session
-        if session is not None:
-            session.close_stdin()
+        self._find(message.body).session.close_stdin()
         return _DONE
 
     def _add_waiter(self, message: Message) -> _Answer:
@@ -319,7 +295,7 @@ class Shim:
     def _open_root(self, _: Message) -> _Answer:
         if self._is_freed:
             raise _Gone
-        return {}, [os.dup(self._running_init().launched.root)]
+        return {}, [os.dup(self._init.fds.root)]
 
     def _release_exec(self, message: Message) -> None:
         program = self._ended_execs.pop(get_str(message.body, "exec_id"), None)
@@ -338,55 +314,58 @@ class Shim:
     def _find(self, body: JsonObject) -> Program:
         exec_id = body.get("exec_id")
         if exec_id is None:
-            return self._running_init()
+            return self._init
         program = self._execs.get(str(exec_id)) or self._ended_execs.get(str(exec_id))
         if program is None:
             raise _Gone
         return program
 
-    def _running_init(self) -> Program:
-        if self._init is None:
-            raise _Gone
-        return self._init
-
     # Ends.
 
     def _adopt(self, pid: int, on_end: Callable[[], None]) -> None:
-        self._helpers[pid] = on_end
+        self._children[pid] = on_end
 
-    def _reap(self, wake_fd: int) -> None:
+    def _reap(self) -> None:
+        """Children of ours by their pids; the others, orphans of the container and helpers, are discarded.
+
+        While a helper works its program may already be our child, and may have ended, without our
+        knowing of it: unknown children wait until no helper works.
+        """
         with contextlib.suppress(BlockingIOError):
-            os.read(wake_fd, 4096)
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            helper = self._helpers.pop(pid, None)
-            if helper is not None:
-                helper()
-            program = self._programs.pop(pid, None)
-            if program is not None:
-                code = os.waitstatus_to_exitcode(status)
-                program.exit_code = code if code >= 0 else 128 - code
-                self._end(program)
+            os.read(self._wake_fd, 4096)
+        known = [*self._programs, *self._children]
+        for pid in known if self._starting else [-1]:
+            while self._reap_one(pid):
+                continue
+
+    def _reap_one(self, wanted: int) -> bool:
+        try:
+            pid, status = os.waitpid(wanted, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return False
+        on_end = self._children.pop(pid, None)
+        if on_end is not None:
+            on_end()
+        program = self._programs.pop(pid, None)
+        if program is not None:
+            code = os.waitstatus_to_exitcode(status)
+            program.exit_code = code if code >= 0 else 128 - code
+            self._end(program)
+        return True
 
     def _end(self, program: Program) -> None:
         on_drained = self._end_container if program is self._init else self._end_exec
-        session = program.session
         finished_at_ns = time.time_ns()
-        if session is not None:
-            session.drain(lambda: on_drained(program, finished_at_ns))
+        program.session.drain(lambda: on_drained(program, finished_at_ns))
 
     def _end_container(self, program: Program, finished_at_ns: int) -> None:
-        oom_kills = 0
-        if self._cgroup is not None:
-            if self._shares_pids:
-                # Nobody else ends what init leaves in a pid namespace that is not its own.
-                self._cgroup.kill()
-            oom_kills = self._cgroup.oom_kills()
+        cgroup = self._open_cgroup()
+        if get_bool(self._started, "shares_pids"):
+            # Nobody else ends what init leaves in a pid namespace that is not its own.
+            cgroup.kill()
+        oom_kills = cgroup.oom_kills()
         self._record = ExitRecord(
             exit_code=program.exit_code or 0,
             finished_at_ns=finished_at_ns,
@@ -425,8 +404,7 @@ class Shim:
 
     def _finish(self, program: Program) -> None:
         program.close()
-        if program.session is not None:
-            program.session.finish(self._end_session)
+        program.session.finish(self._end_session)
 
     def _end_session(self) -> None:
         self._sessions -= 1
@@ -451,18 +429,14 @@ class Shim:
             return
         self._is_freed = True
         for program in (self._init, *self._ended_execs.values()):
-            if program is not None:
-                self._finish(program)
+            self._finish(program)
         self._ended_execs.clear()
         try:
-            if self._cgroup is not None:
-                bury_cgroup(self._cgroup)
+            bury_cgroup(self._open_cgroup())
         except OSError as error:
-            self._warn(f"remove cgroup {self._state.cgroup}: {error.strerror}")
-        if self._listener is not None:
-            self._loop.forget(self._listener.fileno())
-            self._listener.close()
-            self._listener = None
+            self._warn(f"remove cgroup: {error}")
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
         names = [SOCKET_NAME, STATE_NAME]
         if not keep_record:
             names.append(EXIT_NAME)
@@ -474,6 +448,10 @@ class Shim:
     def _check_end(self) -> None:
         if self._is_freed and self._sessions == 0:
             self._loop.stop()
+
+    def _open_cgroup(self) -> Cgroup:
+        started = self._started
+        return open_cgroup(get_str(started, "cgroup"), systemd=get_bool(started, "systemd"))
 
     # The engine's connection.
 
@@ -535,41 +513,7 @@ def _attach(session: Session, client: JsonObject, fd: int) -> None:
     )
 
 
-def _decode_root(root: JsonObject) -> Root:
-    path = get_str(root, "path")
-    if path:
-        return DirectoryRoot(path)
-    return OverlayRoot(
-        get_strings(root, "lowers"),
-        get_str(root, "upper"),
-        get_str(root, "work"),
-        volatile=get_bool(root, "volatile"),
-    )
-
-
-def _decode_interface(document: JsonObject) -> Interface:
-    return Interface(
-        name=get_str(document, "name"),
-        host_name=get_str(document, "host_name"),
-        bridge=get_str(document, "bridge"),
-        mac=get_str(document, "mac"),
-        mtu=get_int(document, "mtu"),
-        addresses=get_strings(document, "addresses"),
-        gateway=get_str(document, "gateway"),
-        gateway6=get_str(document, "gateway6"),
-    )
-
-
 def _encode_error(error: Exception) -> dict[str, object]:
-    """What failed, as the engine's `ShimLaunchError` or `ShimGone` rebuilds it."""
-    if isinstance(error, LaunchError):
-        step, name, number, detail = error.step, error.object, error.errno, error.message
-    elif isinstance(error, OSError):
-        step, name, number = "shim", str(error.filename or ""), error.errno or 0
-        detail = str(error.strerror or error)
-    elif isinstance(error, _Gone):
-        step, name, number, detail = "gone", "", 0, ""
-    else:
-        step, name, number = "shim", "", 0
-        detail = f"{type(error).__name__}: {error}"
-    return {"step": step, "object": name, "errno": number, "detail": detail}
+    if isinstance(error, _Gone):
+        return {"step": "gone"}
+    return encode_error(error)

@@ -194,7 +194,7 @@ def test_an_idle_shim_is_small(play: Play) -> None:
         handles = [await bench.launch("sleep", "600") for _ in range(12)]
         sizes = [read_kib(f"/proc/{pid}/smaps_rollup", "Pss") for pid in bench.shim_pids()]
         assert len(sizes) == len(handles)
-        assert sum(sizes) / len(sizes) < 900, sizes
+        assert sum(sizes) / len(sizes) < 3000, sizes
         for handle in handles:
             handle.send_signal(signal.SIGKILL)
         for handle in handles:

@@ -1,0 +1,262 @@
+"""Starting programs for a shim, in a helper process of its own that ends with the start.
+
+What a start touches (the spec, the plan, its steps: some 3 MB of Python) would stay private memory of the shim
+for the container's life. So a child of the shim does it and makes the program a child of the shim
+(CLONE_PARENT), hands its descriptors over, and ends. The shim never waits for a kernel that is slow in a
+container's or a network's file system either.
+
+A helper sends one message to the shim: `pid`, `fds` (names of `ProgramFds`) and the descriptors, or `error`.
+The helper of a container's start reads the engine's order itself and answers it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+
+from wherry.kernel import syscalls
+from wherry.kernel.consts import CLONE, PR
+from wherry.lib.jsonvalue import (
+    JsonObject,
+    get_bool,
+    get_int,
+    get_list,
+    get_object,
+    get_objects,
+    get_str,
+    get_strings,
+)
+from wherry.runtime.cgroups import open_cgroup
+from wherry.runtime.errors import LaunchError
+from wherry.runtime.interface import Interface
+from wherry.runtime.launch import Launched, execute, launch
+from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
+from wherry.runtime.spec import parse_process, parse_spec
+from wherry.shim.program import ProgramFds
+from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pair
+from wherry.shim.record import SOCKET_NAME, STATE_NAME, ShimState, write_record
+
+Stdio = tuple[int, int, int]
+
+_KEPT_KEYS = ("container_id", "cgroup", "systemd", "stdin", "log", "attachments")
+
+
+class Helper:
+    """A helper at work, as the shim sees it: its process and where its message will come from."""
+
+    __slots__ = ("channel", "pid")
+
+    def __init__(self, work: Callable[[Channel], None]) -> None:
+        """Forks; `work` runs in the child with its end of the connection."""
+        ours, theirs = open_pair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                ours.close()
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
+                work(Channel(theirs))
+            except BaseException:  # noqa: BLE001 # the helper's edge: its parent sees it end
+                sys.stderr.write(traceback.format_exc())
+                sys.stderr.flush()
+            finally:
+                os._exit(0)
+        theirs.close()
+        self.channel = Channel(ours)
+
+    def wait(self) -> Message | None:
+        """Its message, or None when it ended without one."""
+        return await_message(self.channel)
+
+
+def start_container(engine_fd: int, shim: Channel) -> None:
+    """Obeys the engine's first order, if it is a launch; the engine knows the result before the shim does."""
+    engine = Channel(socket.socket(fileno=os.dup(engine_fd)))
+    order = await_message(engine)
+    if order is None:
+        return
+    body = order.body
+    number = get_int(body, "re")
+    try:
+        if get_str(body, "op") != "launch":
+            raise LaunchError("shim", "", 0, "the first order is not a launch")
+        start = _ContainerStart(body)
+        program = start.run()
+    except Exception as error:  # noqa: BLE001 # whatever it was, the engine must be told
+        engine.send({"re": number, "error": encode_error(error)})
+        order.close()
+        return
+    engine.send({"re": number, "pid": program.pid}, [os.dup(program.pidfd)])
+    names, fds = start.fds.pack()
+    shim.send(
+        {
+            "pid": program.pid,
+            "fds": names,
+            "shares_pids": start.shares_pids,
+            "namespaces": int(program.namespaces),
+            "seccomp": _encode_filter(program),
+            **{key: body.get(key) for key in _KEPT_KEYS},
+        },
+        [start.folder_fd, start.listener.detach(), *fds, *order.fds],
+    )
+
+
+def start_exec(
+    body: JsonObject, target: Launched, cgroup_path: str, *, systemd: bool, shim: Channel
+) -> None:
+    """Starts a program in the running container `target`."""
+    try:
+        process = parse_process(body.get("process"))
+        cgroup = open_cgroup(cgroup_path, systemd=systemd)
+        fds, program = _start(
+            terminal=process.terminal,
+            stdin=get_bool(body, "stdin"),
+            start=lambda stdio: execute(
+                target, process, cgroup=cgroup, stdio=stdio, for_parent=True
+            ),
+        )
+    except Exception as error:  # noqa: BLE001 # whatever it was, the engine must be told
+        shim.send({"error": encode_error(error)})
+        return
+    names, values = fds.pack()
+    shim.send({"pid": program.pid, "fds": names}, values)
+
+
+def encode_error(error: Exception) -> dict[str, object]:
+    """What failed, as the engine's `ShimLaunchError` rebuilds it."""
+    if isinstance(error, LaunchError):
+        step, name, number, detail = error.step, error.object, error.errno, error.message
+    elif isinstance(error, OSError):
+        step, name, number = "shim", str(error.filename or ""), error.errno or 0
+        detail = str(error.strerror or error)
+    else:
+        step, name, number = "shim", "", 0
+        detail = f"{type(error).__name__}: {error}"
+    return {"step": step, "object": name, "errno": number, "detail": detail}
+
+
+def _encode_filter(program: Launched) -> list[object] | None:
+    """The seccomp filter, which execs get as well."""
+    if program.seccomp is None:
+        return None
+    code, flags = program.seccomp
+    return [code.hex(), flags]
+
+
+class _ContainerStart:
+    """One container's start, in the order in which another engine could find its traces."""
+
+    def __init__(self, body: JsonObject) -> None:
+        self._body = body
+        self.folder_fd = os.open(
+            get_str(body, "folder"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
+        state = ShimState(cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd"))
+        write_record(self.folder_fd, STATE_NAME, state)
+        # An engine that found no socket has removed the folder: then this fails, as it must.
+        self.listener = listen_at(self.folder_fd, SOCKET_NAME)
+        self._cgroup = open_cgroup(state.cgroup, systemd=state.systemd)
+        self._spec = parse_spec(body.get("oci"))
+        self.shares_pids = not self._spec.is_new("pid")
+        self.fds = ProgramFds()
+
+    def run(self) -> Launched:
+        root = _decode_root(get_object(self._body, "root"))
+        interfaces = tuple(
+            _decode_interface(item) for item in get_objects(self._body, "interfaces")
+        )
+        self.fds, program = _start(
+            terminal=self._spec.process.terminal,
+            stdin=get_str(self._body, "stdin") in ("open", "once"),
+            start=lambda stdio: launch(
+                self._spec,
+                root=root,
+                stdio=stdio,
+                cgroup=self._cgroup,
+                interfaces=interfaces,
+                for_parent=True,
+            ),
+        )
+        return program
+
+
+def _start(
+    *, terminal: bool, stdin: bool, start: Callable[[Stdio | None], Launched]
+) -> tuple[ProgramFds, Launched]:
+    """Calls `start` with the program's ends of new pipes, or with None for a pty. Raises what it raises."""
+    fds = ProgramFds()
+    if terminal:
+        program = start(None)
+        # epoll knows a descriptor once: reading and writing each have their own.
+        fds.stdin, fds.stdout = os.dup(program.console), os.dup(program.console)
+    else:
+        if stdin:
+            stdin_fd, fds.stdin = os.pipe2(os.O_CLOEXEC)
+        else:
+            stdin_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        fds.stdout, stdout_fd = os.pipe2(os.O_CLOEXEC)
+        fds.stderr, stderr_fd = os.pipe2(os.O_CLOEXEC)
+        program = start((stdin_fd, stdout_fd, stderr_fd))
+        close_all([stdin_fd, stdout_fd, stderr_fd])
+    fds.pidfd = program.pidfd
+    fds.console = program.console
+    fds.root = program.root
+    fds.devpts = program.devpts
+    return fds, program
+
+
+def await_message(channel: Channel) -> Message | None:
+    """The next message, or None when the peer is gone before it sent one. Blocking."""
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    while not channel.closed:
+        message = channel.receive()
+        if message is not None:
+            return message
+        if not channel.closed:
+            poll.poll()
+    return None
+
+
+def decode_target(started: JsonObject, fds: ProgramFds) -> Launched:
+    """A running container as `execute` wants it, from what its own helper said of it."""
+    seccomp = get_list(started, "seccomp")
+    code, flags = seccomp or ("", 0)
+    return Launched(
+        get_int(started, "pid"),
+        fds.pidfd,
+        devpts=fds.devpts,
+        namespaces=CLONE(get_int(started, "namespaces")),
+        seccomp=(bytes.fromhex(str(code)), int(str(flags))) if seccomp else None,
+    )
+
+
+def _decode_root(root: JsonObject) -> Root:
+    path = get_str(root, "path")
+    if path:
+        return DirectoryRoot(path)
+    return OverlayRoot(
+        get_strings(root, "lowers"),
+        get_str(root, "upper"),
+        get_str(root, "work"),
+        volatile=get_bool(root, "volatile"),
+    )
+
+
+def _decode_interface(document: JsonObject) -> Interface:
+    return Interface(
+        name=get_str(document, "name"),
+        host_name=get_str(document, "host_name"),
+        bridge=get_str(document, "bridge"),
+        mac=get_str(document, "mac"),
+        mtu=get_int(document, "mtu"),
+        addresses=get_strings(document, "addresses"),
+        gateway=get_str(document, "gateway"),
+        gateway6=get_str(document, "gateway6"),
+    )
