@@ -319,6 +319,12 @@ class Machine:
             cgroup.remove()
         for fd in self.open_pipes:
             os.close(fd)
+        if self.cgroup is not None:
+            for path in self.cgroup.paths().values():
+                try:
+                    os.rmdir(os.path.dirname(path))
+                except OSError:
+                    continue  # another test run is using it
 
 
 def _make_pipes() -> tuple[tuple[int, int], tuple[int, int, int]]:

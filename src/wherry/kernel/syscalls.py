@@ -43,6 +43,7 @@ from wherry.kernel.consts import (
     NR_move_mount,
     NR_open_tree,
     NR_openat2,
+    NR_pidfd_getfd,
     NR_pivot_root,
     NR_seccomp,
 )
@@ -114,6 +115,7 @@ _fsmount = _prototype(c_int, c_uint, c_uint)
 _close_range = _prototype(c_uint, c_uint, c_uint)
 _openat2 = _prototype(c_int, c_char_p, c_char_p, c_size_t)
 _mount_setattr = _prototype(c_int, c_char_p, c_uint, c_char_p, c_size_t)
+_pidfd_getfd = _prototype(c_int, c_int, c_uint)
 _pivot_root = _prototype(c_char_p, c_char_p)
 _keyctl = _prototype(c_int, c_char_p)
 _seccomp = _prototype(c_uint, c_uint, c_char_p)
@@ -333,6 +335,14 @@ def bpf_inout(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     if result < 0:
         raise _fail("bpf")
     return result
+
+
+def pidfd_getfd(pidfd: int, target_fd: int) -> int:
+    """pidfd_getfd(2): a duplicate of another process's descriptor."""
+    fd: int = _pidfd_getfd(NR_pidfd_getfd, pidfd, target_fd, 0)
+    if fd < 0:
+        raise _fail("pidfd_getfd")
+    return fd
 
 
 def ioprio_set_self(priority: int) -> None:

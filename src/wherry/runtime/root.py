@@ -6,13 +6,18 @@ a descriptor until init attaches it in a namespace of its own. See pitfalls: ove
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 
 from wherry.kernel import syscalls
-from wherry.kernel.consts import AT, AT_FDCWD, FSCONFIG, MS, OPEN_TREE
+from wherry.kernel.consts import AT, AT_FDCWD, CLONE, FSCONFIG, MOUNT_ATTR, MS, OPEN_TREE
+from wherry.kernel.release import may_use
 from wherry.runtime.errors import StepError
 
 MAX_LAYERS = 125
+_LOWERDIR_PLUS = (6, 8)
+_STRING_BYTES = 255  # of one fsconfig value
 _FIXED_OPTIONS = (
     # Without xino each layer has a device number of its own; the others would change what files are.
     (b"xino", b"auto"),
@@ -61,20 +66,27 @@ def open_root(root: Root) -> int:
 
 
 def _open_overlay(root: OverlayRoot) -> int:
-    lowers = root.lowers
-    if len(lowers) == 1 and not root.upper:
-        # Overlay wants two layers; an empty one on top changes nothing.
-        fd = syscalls.open_tree(AT_FDCWD, os.fsencode(lowers[0]), OPEN_TREE.CLONE)
-        syscalls.mount_setattr(fd, b"", AT.EMPTY_PATH, attr_set=1, propagation=MS.PRIVATE)
+    if len(root.lowers) == 1 and not root.upper:
+        # Overlay wants two layers; the only one, bound read-only, is the same.
+        fd = syscalls.open_tree(AT_FDCWD, os.fsencode(root.lowers[0]), OPEN_TREE.CLONE)
+        syscalls.mount_setattr(
+            fd, b"", AT.EMPTY_PATH, attr_set=MOUNT_ATTR.RDONLY, propagation=MS.PRIVATE
+        )
         return fd
+    if may_use(*_LOWERDIR_PLUS):
+        try:
+            return _mount_overlay(root, [(b"lowerdir+", os.fsencode(p)) for p in root.lowers])
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    return _open_overlay_short(root)
+
+
+def _mount_overlay(root: OverlayRoot, lowers: list[tuple[bytes, bytes]]) -> int:
     fs = syscalls.fsopen(b"overlay")
     try:
         syscalls.fsconfig(fs, FSCONFIG.SET_STRING, b"source", b"overlay")
-        _set_lowers(fs, lowers)
-        if root.upper:
-            syscalls.fsconfig(fs, FSCONFIG.SET_STRING, b"upperdir", os.fsencode(root.upper))
-            syscalls.fsconfig(fs, FSCONFIG.SET_STRING, b"workdir", os.fsencode(root.work))
-        for key, value in _FIXED_OPTIONS:
+        for key, value in [*lowers, *_upper_options(root), *_FIXED_OPTIONS]:
             syscalls.fsconfig(fs, FSCONFIG.SET_STRING, key, value)
         if root.volatile and root.upper:
             syscalls.fsconfig(fs, FSCONFIG.SET_FLAG, b"volatile")
@@ -84,6 +96,74 @@ def _open_overlay(root: OverlayRoot) -> int:
         os.close(fs)
 
 
-def _set_lowers(fs: int, lowers: tuple[str, ...]) -> None:
-    for lower in lowers:
-        syscalls.fsconfig(fs, FSCONFIG.SET_STRING, b"lowerdir+", os.fsencode(lower))
+def _upper_options(root: OverlayRoot) -> list[tuple[bytes, bytes]]:
+    if not root.upper:
+        return []
+    return [(b"upperdir", os.fsencode(root.upper)), (b"workdir", os.fsencode(root.work))]
+
+
+def _open_overlay_short(root: OverlayRoot) -> int:
+    """Before lowerdir+ all lowers are one string, of at most 255 bytes: name them by descriptor."""
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    lowers: list[int] = []
+    try:
+        names = _enter_names(root, lowers)
+        if len(names) <= _STRING_BYTES:
+            return _mount_overlay(root, [(b"lowerdir", names)])
+    finally:
+        os.fchdir(here)
+        for fd in (*lowers, here):
+            os.close(fd)
+    return _mount_in_helper(root)
+
+
+def _enter_names(root: OverlayRoot, lowers: list[int]) -> bytes:
+    """Make /proc/self/fd the working directory: there every layer has a short name."""
+    for path in root.lowers:
+        lowers += [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    os.chdir("/proc/self/fd")
+    return b":".join(b"%d" % fd for fd in lowers)
+
+
+def _mount_in_helper(root: OverlayRoot) -> int:
+    """mount(2) takes a page of options but needs a place: a child with its own mount namespace is one."""
+    ready, ready_end = os.pipe2(os.O_CLOEXEC)
+    pid = syscalls.clone3(CLONE.NEWNS, exit_signal=signal.SIGCHLD)
+    if pid == 0:
+        try:
+            os.write(ready_end, b"%d" % _mount_by_options(root))
+        except OSError as error:
+            os.write(ready_end, b"-%d" % (error.errno or errno.EIO))
+        signal.pause()
+        os._exit(0)
+    os.close(ready_end)
+    try:
+        answer = int(os.read(ready, 16) or b"-5")
+        if answer < 0:
+            raise OSError(-answer, f"mount: {os.strerror(-answer)}", "overlay")
+        pidfd = os.pidfd_open(pid)
+        try:
+            return syscalls.pidfd_getfd(pidfd, answer)
+        finally:
+            os.close(pidfd)
+    finally:
+        os.close(ready)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _mount_by_options(root: OverlayRoot) -> int:
+    syscalls.mount(None, b"/", None, MS.REC | MS.PRIVATE)
+    # Opened here: overlay takes only layers of the caller's own mount namespace.
+    words = [b"lowerdir=" + _enter_names(root, [])]
+    words += [key + b"=" + _escape(value) for key, value in _upper_options(root)]
+    words += [key + b"=" + value for key, value in _FIXED_OPTIONS]
+    if root.volatile and root.upper:
+        words.append(b"volatile")
+    place = os.fsencode(root.lowers[0])
+    syscalls.mount(b"overlay", place, b"overlay", MS(0), b",".join(words))
+    return syscalls.open_tree(AT_FDCWD, place, OPEN_TREE.CLONE)
+
+
+def _escape(path: bytes) -> bytes:
+    return path.replace(b"\\", b"\\\\").replace(b",", b"\\,")

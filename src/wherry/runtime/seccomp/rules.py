@@ -10,6 +10,7 @@ import errno
 import os
 
 from wherry.kernel import caps
+from wherry.kernel.release import parse_release
 from wherry.lib.jsonvalue import (
     JsonError,
     JsonObject,
@@ -124,7 +125,6 @@ def _build(document: JsonObject, capabilities: int, native: str, release: str) -
     flags = sum({FLAGS[word] for word in words}) if "flags" in document else 4
     policy = Policy(default, flags, _architectures(document, native))
     go_name = ARCHITECTURES[native][2]
-    # (name, conditions, action), those without conditions last: libseccomp lets the broader rule win.
     for rule in get_objects(document, "syscalls"):
         if _applies(rule, capabilities, go_name, release):
             _add(policy, rule)
@@ -176,6 +176,7 @@ def _add(policy: Policy, rule: JsonObject) -> None:
                 continue
             verdict = table.get(number)
             if not conditions:
+                # As with libseccomp the broader rule wins, wherever it stands.
                 if verdict is None or verdict.conditional:
                     table[number] = Verdict(action)
             elif verdict is None or verdict.conditional:
@@ -209,16 +210,4 @@ def _action(name: str, number: int) -> int:
 
 
 def _kernel_at_least(release: str, minimum: str) -> bool:
-    return _version(release) >= _version(minimum)
-
-
-def _version(text: str) -> tuple[int, int]:
-    numbers_found: list[int] = []
-    for part in text.split(".")[:2]:
-        digits = ""
-        for letter in part:
-            if not letter.isdigit():
-                break
-            digits += letter
-        numbers_found.append(int(digits or "0"))
-    return numbers_found[0], numbers_found[1] if len(numbers_found) > 1 else 0
+    return parse_release(release) >= parse_release(minimum)
