@@ -176,3 +176,5 @@ async def _reap(process: Process) -> None:
         except ProcessLookupError:
             pass
     await asyncio.shield(process.wait())
+    # wait() returns before the pipes have seen their end; a loop that closes now would leave them open.
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio has no public way

@@ -267,12 +267,9 @@ async def _is_whole(images: Images, target: Descriptor) -> bool:
 async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Descriptor:
     """The manifest with no uncompressed layer in it; made and kept when it is not so already."""
     document = parse_manifest(await images.read_blob(manifest.digest))
-    # A blob that came uncompressed from a registry goes back as it came.
-    plain = [
-        layer
-        for layer in document.layers
-        if layer.media_type in _UNCOMPRESSED and not images.has_blob(layer.digest)
-    ]
+    if any(name.digest == manifest.digest for name in images.catalog.names_of(image.id)):
+        return manifest  # a registry has it so: what came uncompressed goes back as it came
+    plain = [layer for layer in document.layers if layer.media_type in _UNCOMPRESSED]
     if not plain:
         return manifest
     with images.collector.hold():
