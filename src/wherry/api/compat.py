@@ -56,8 +56,8 @@ def adapt_image_summary(row: images.Summary, version: Version) -> images.Summary
         if not row.repo_tags and not row.repo_digests:
             row.repo_digests = ["<none>@<none>"]
             row.repo_tags = ["<none>:<none>"]
-        row.repo_tags = row.repo_tags or []
-        row.repo_digests = row.repo_digests or []
+        row.repo_tags = row.repo_tags or None
+        row.repo_digests = row.repo_digests or None
     if version < (1, 44):
         row.virtual_size = row.size
     return row
@@ -81,8 +81,8 @@ def adapt_image(document: images.Inspect, version: Version) -> images.Inspect:
 
 def adapt_info(document: system.Info, version: Version) -> system.Info:
     """GET /info (system/system_routes.go)."""
-    if version < (1, 44) and "name=no-new-privileges" not in document.security_options:
-        document.kernel_memory_tcp = document.memory_limit
+    if version >= (1, 50):
+        document.bridge_nf_iptables = document.bridge_nf_ip6tables = UNSET
     if version < (1, 49):
         document.firewall_backend = UNSET
         for commit in (

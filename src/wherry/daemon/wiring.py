@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.api.router import Router
@@ -70,6 +70,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
             publish=events.publish,
         )
         stack.push_async_callback(images.close)
+        settings = replace(settings, storage_driver=images.driver)
         networks = Networks(
             store,
             events.publish,

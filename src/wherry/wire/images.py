@@ -86,7 +86,6 @@ class Inspect(Struct, kw_only=True, rename="pascal"):
     container_config: ContainerConfig | UnsetType = UNSET  # API < 1.45
     docker_version: str = ""
     author: str = ""
-    config: ContainerConfig | ImageConfig | UnsetType = UNSET
     architecture: str
     variant: str | UnsetType = UNSET
     os: str
@@ -97,6 +96,7 @@ class Inspect(Struct, kw_only=True, rename="pascal"):
     root_fs: RootFS = field(name="RootFS")
     metadata: Metadata
     descriptor: Descriptor | UnsetType = UNSET
+    config: ContainerConfig | ImageConfig | UnsetType = UNSET
 
 
 class HistoryItem(Struct, kw_only=True, rename="pascal"):

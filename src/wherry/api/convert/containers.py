@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import TypeVar
 
@@ -207,44 +208,54 @@ def build_config(config: ContainerConfig) -> wire.ContainerConfig:
     )
 
 
-_NULL_WHEN_EMPTY = (
-    "binds",
-    "volumes_from",
-    "cap_add",
-    "cap_drop",
-    "extra_hosts",
-    "group_add",
-    "links",
-    "security_opt",
-    "device_cgroup_rules",
+_NULL_WHEN_EMPTY = frozenset(
+    [
+        "binds",
+        "volumes_from",
+        "cap_add",
+        "cap_drop",
+        "extra_hosts",
+        "group_add",
+        "links",
+        "security_opt",
+        "device_cgroup_rules",
+    ]
 )
-_LEFT_OUT_WHEN_EMPTY = ("annotations", "storage_opt", "tmpfs", "sysctls")
-_BUILT = ("mounts", "port_bindings", "init", "masked_paths", "readonly_paths", "device_requests")
+_LEFT_OUT_WHEN_EMPTY = frozenset(["annotations", "storage_opt", "tmpfs", "sysctls"])
+_NESTED: Mapping[str, object] = {
+    "log_config": wire.LogConfig,
+    "restart_policy": wire.RestartPolicy,
+    "blkio_weight_device": list[wire.WeightDevice],
+    "blkio_device_read_bps": list[wire.ThrottleDevice],
+    "blkio_device_write_bps": list[wire.ThrottleDevice],
+    "blkio_device_read_iops": list[wire.ThrottleDevice],
+    "blkio_device_write_iops": list[wire.ThrottleDevice],
+    "devices": list[wire.Device],
+    "ulimits": list[wire.Ulimit],
+}
+_BUILT = frozenset(["mounts", "port_bindings", "init"])
 _COPIED = tuple(
-    name
-    for name in wire.HostConfig.__struct_fields__
-    if name not in {*_NULL_WHEN_EMPTY, *_LEFT_OUT_WHEN_EMPTY, *_BUILT}
-    and name not in {"cpu_count", "cpu_percent", "io_maximum_iops", "io_maximum_bandwidth"}
+    item.name for item in fields(HostConfig) if item.name not in _BUILT and item.name not in _NESTED
 )
 
 
 def build_host_config(host: HostConfig) -> wire.HostConfig:
     """The machine's half."""
-    fields: dict[str, object] = {name: getattr(host, name) for name in _COPIED}
-    for name in _NULL_WHEN_EMPTY:
-        fields[name] = getattr(host, name) or None
-    for name in _LEFT_OUT_WHEN_EMPTY:
+    built = wire.HostConfig(port_bindings=build_ports(host.port_bindings))
+    for name in _COPIED:
         value = getattr(host, name)
-        if value:
-            fields[name] = value
+        if not value and name in _NULL_WHEN_EMPTY:
+            value = None
+        if value or name not in _LEFT_OUT_WHEN_EMPTY:
+            setattr(built, name, value)
+    for name, kind in _NESTED.items():
+        value = getattr(host, name)
+        setattr(built, name, msgspec.convert(value, kind, from_attributes=True) if value else ())
     if host.mounts:
-        fields["mounts"] = [_build_mount(mount) for mount in host.mounts]
+        built.mounts = [_build_mount(mount) for mount in host.mounts]
     if host.init is not None:
-        fields["init"] = host.init
-    fields["port_bindings"] = build_ports(host.port_bindings)
-    fields["masked_paths"] = host.masked_paths
-    fields["readonly_paths"] = host.readonly_paths
-    return msgspec.convert(fields, wire.HostConfig, from_attributes=True)
+        built.init = host.init
+    return built
 
 
 def _build_mount(mount: Mount) -> wire.Mount:
@@ -438,6 +449,9 @@ def build_summary(summary: ContainerSummary) -> wire.Summary:
     """One row of GET /containers/json."""
     container = summary.container
     image = container.image_ref or container.image_id
+    networks = _build_networks(container)
+    for settings in networks.values():  # a list shows what endpoints have, not what was asked
+        settings.aliases = settings.dns_names = settings.links = settings.driver_opts = None
     return wire.Summary(
         id=container.id,
         names=[f"/{container.name}"],
@@ -455,7 +469,7 @@ def build_summary(summary: ContainerSummary) -> wire.Summary:
             network_mode=container.host_config.network_mode or UNSET,
             annotations=_unless_empty(container.host_config.annotations),
         ),
-        network_settings=wire.SummaryNetworks(networks=_build_networks(container)),
+        network_settings=wire.SummaryNetworks(networks=networks),
         mounts=_build_mount_points(container),
     )
 

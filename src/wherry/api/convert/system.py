@@ -71,6 +71,7 @@ def build_info(info: SystemInfo) -> wire.Info:
         ),
         memory_limit=info.memory_limit,
         swap_limit=info.swap_limit,
+        kernel_memory_tcp=True if info.memory_limit and info.cgroup_version == "1" else UNSET,
         cpu_cfs_period=info.cpu_cfs_period,
         cpu_cfs_quota=info.cpu_cfs_quota,
         cpu_shares=info.cpu_shares,

@@ -183,7 +183,7 @@ class ContainerRoutes:
         """POST /containers/{id}/update."""
         resources, policy = convert.parse_update(await request.json(wire.HostConfig))
         warnings = await self._containers.update(request.params["id"], resources, policy)
-        return json_response(wire.UpdateResponse(warnings=list(warnings)))
+        return json_response(wire.UpdateResponse(warnings=list(warnings) or None))
 
     async def resize(self, request: Request) -> Answer:
         """POST /containers/{id}/resize."""

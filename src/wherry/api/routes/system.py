@@ -95,7 +95,10 @@ class SystemRoutes:
             parse_timestamp_ns(query.get("until")),
         )
         if since and until and since > until:
-            raise InvalidArgument("`since` time cannot be after `until` time")
+            raise InvalidArgument(
+                f"`since` time ({query.get('since')}) cannot be after"
+                f" `until` time ({query.get('until')})"
+            )
         subscription = self._events.subscribe(parse_filters(query), since_ns=since, until_ns=until)
         return StreamResponse(_encode_events(subscription), JSON_TYPE)
 
