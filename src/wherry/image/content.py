@@ -164,6 +164,40 @@ def remove_tree(path: Path) -> None:
 
 
 def _remove_folder(path: Path) -> None:
-    import shutil
+    """Removes a tree of any depth with three descriptors: each folder is emptied into the topmost one.
 
-    shutil.rmtree(path, ignore_errors=False)
+    A container can nest directories deeper than any stack, limit of descriptors or path is long, which is
+    where shutil.rmtree gives up.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    top = os.open(path, flags)
+    try:
+        number = 0
+        waiting = _unlink_files(top)
+        while waiting:
+            name = waiting.pop()
+            folder = os.open(name, flags, dir_fd=top)
+            try:
+                for child in _unlink_files(folder):
+                    number += 1
+                    lifted = f".removing-{number}-{os.getpid()}"
+                    os.rename(child, lifted, src_dir_fd=folder, dst_dir_fd=top)
+                    waiting.append(lifted)
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _unlink_files(folder: int) -> list[str]:
+    """Empties a folder of all but folders; returns those."""
+    left = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(entry.name)
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+    return left

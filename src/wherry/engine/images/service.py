@@ -643,6 +643,8 @@ class Images:
         """An image alone, read-only, without mount points: for `--mount type=image` and COPY --from."""
         record = SnapshotRecord(diff_ids=image.diff_ids, over_host=bool(self.host_base_of(image)))
         trees = await asyncio.to_thread(self.snapshots.trees, record)
+        if len(trees) < 2:
+            trees = (*trees, self.layers.stubs.empty_layer())
         return RootMount(lowers=tuple(map(str, trees)))
 
     def trees_of(self, key: str) -> tuple[Path, ...]:

@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 PIECE = 1 << 18
 _QUEUE = 16
-_BOMB_BYTES = 4 << 30
+_BOMB_BYTES = 1 << 30
 _BOMB_RATIO = 100
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

@@ -63,6 +63,10 @@ class StubLayers:
         stubs += [_Stub(path=path, kind=stat.S_IFLNK, target=to) for path, to in _INIT_LINKS]
         return self._ensure(stubs)
 
+    def empty_layer(self) -> Path:
+        """An empty directory: overlayfs wants two lower layers where there is no upper."""
+        return self._ensure([_Stub(path="")])
+
     def attribute_layer(self, paths: Iterable[str], lowers: Sequence[Path]) -> Path | None:
         """The directories of `paths` as `lowers` have them; None when the defaults are right."""
         stubs: list[_Stub] = []

@@ -1,0 +1,1 @@
+"""Images, layers and snapshots for real, as root."""

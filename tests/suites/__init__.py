@@ -1,0 +1,1 @@
+"""Conformance suites: what every driver of a kind must pass."""
