@@ -19,6 +19,7 @@ from wherry.kernel import syscalls
 from wherry.kernel.consts import CLONE, PR
 from wherry.runtime.context import Context
 from wherry.runtime.errors import LaunchError, StepError, describe_exception
+from wherry.runtime.plan import Plan
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.namespaces import BecomeRoot
 
@@ -63,6 +64,23 @@ def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
         send_failure(context.report, current, error)
     os._exit(1)
+
+
+def run_pid_joiner(context: Context, plan: Plan, cgroup_fd: int, pids: int) -> NoReturn:
+    """Fork the init of a container that joins the pid namespace of another; never returns."""
+    try:
+        lock_down()
+        syscalls.prctl(PR.SET_DUMPABLE, 0)
+        keep_only([*context.descriptors(), cgroup_fd, pids])
+        syscalls.setns(context.joins["pid"], CLONE.NEWPID)
+        pid = syscalls.clone3(plan.clone_flags | CLONE.PARENT, exit_signal=0, cgroup_fd=cgroup_fd)
+        if pid:
+            os.write(pids, b"%d" % pid)
+            os._exit(0)
+    except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
+        send_failure(context.report, "namespace", error)
+        os._exit(1)
+    run_init(context, plan.steps)
 
 
 def run_joiner(

@@ -17,7 +17,7 @@ from wherry.kernel.consts import CLONE
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.context import Context
 from wherry.runtime.errors import LaunchError, StepError, describe_exception
-from wherry.runtime.init import run_init, run_joiner
+from wherry.runtime.init import run_init, run_joiner, run_pid_joiner
 from wherry.runtime.interface import Interface
 from wherry.runtime.plan import Plan, build_plan, process_steps
 from wherry.runtime.root import Root
@@ -113,17 +113,12 @@ def _start(
 ) -> Launched:
     report, context.report = os.pipe2(os.O_CLOEXEC)
     context.go, go = os.pipe2(os.O_CLOEXEC)
-    cgroup_fd = cgroup.open_for_clone()
+    pid = pidfd = cgroup_fd = -1
+    step = "clone"
     try:
-        pid = _clone(plan, context, cgroup_fd, for_parent=for_parent)
-        if pid == 0:
-            run_init(context, plan.steps)
-    finally:
-        if cgroup_fd >= 0:
-            os.close(cgroup_fd)
-    step = "init"
-    pidfd = -1
-    try:
+        cgroup_fd = cgroup.open_for_clone()
+        pid = _clone(plan, context, cgroup_fd, report, for_parent=for_parent)
+        step = "init"
         os.close(context.report)
         context.report = -1
         pidfd = os.pidfd_open(pid)
@@ -144,15 +139,17 @@ def _start(
             pass  # init has failed already: its record says why
         await_exec(report)
     except BaseException as error:
-        end_process(pid)
+        if pid > 0:
+            end_process(pid)
         if pidfd >= 0:
             os.close(pidfd)
         if isinstance(error, OSError):
             raise LaunchError(step, *describe_exception(error)) from error
         raise
     finally:
-        os.close(go)
-        os.close(report)
+        for fd in (go, report, cgroup_fd):
+            if fd >= 0:
+                os.close(fd)
     context.close_private()
     return Launched(
         pid,
@@ -185,6 +182,8 @@ def execute(
     try:
         if process.terminal:
             _open_console(context, process, target.devpts)
+            if context.in_user_namespace:
+                os.fchown(context.terminal, _root_of(target.pid), -1)
         steps = tuple(process_steps(process, target.seccomp))
         return _join(target, process, steps, context, cgroup, for_parent=for_parent)
     except LaunchError:
@@ -258,24 +257,35 @@ def namespaces_of(spec: Spec) -> CLONE:
     return flags
 
 
-def _clone(plan: Plan, context: Context, cgroup_fd: int, *, for_parent: bool) -> int:
-    """clone3, entering first a pid namespace that exists (it applies to children only)."""
-    target = context.joins.get("pid", -1)
-    if target < 0:
-        return _clone_process(plan.clone_flags, cgroup_fd, for_parent=for_parent)
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        syscalls.setns(target, CLONE.NEWPID)
-        try:
-            pid = _clone_process(plan.clone_flags, cgroup_fd, for_parent=for_parent)
-        except OSError:
-            syscalls.setns(own, CLONE.NEWPID)
-            raise
-        if pid:
-            syscalls.setns(own, CLONE.NEWPID)
+def _clone(plan: Plan, context: Context, cgroup_fd: int, report: int, *, for_parent: bool) -> int:
+    """Make the new init, which does not come back; returns its pid."""
+    if "pid" not in context.joins:
+        pid = _clone_process(plan.clone_flags, cgroup_fd, for_parent=for_parent)
+        if pid == 0:
+            run_init(context, plan.steps)
         return pid
+    # What lives in that pid namespace may trace init from its first moment: as for an exec, a joiner
+    # without a descriptor of the host makes it.
+    pids, pids_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        joiner = _clone_process(CLONE(0), -1, for_parent=for_parent)
+        if joiner == 0:
+            run_pid_joiner(context, plan, cgroup_fd, pids_end)
+        os.close(pids_end)
+        pids_end = -1
+        answer = os.read(pids, 32)
+        if not for_parent:
+            os.waitpid(joiner, 0)
+        if answer:
+            return int(answer)
+        os.close(context.report)
+        context.report = -1
+        await_exec(report)
+        raise StepError("pid", "the joining process died")
     finally:
-        os.close(own)
+        for fd in (pids, pids_end):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _clone_process(flags: CLONE, cgroup_fd: int, *, for_parent: bool) -> int:
@@ -354,6 +364,16 @@ def _host_id(mappings: tuple[IdMapping, ...]) -> int:
     for mapping in mappings:
         if mapping.container_id == 0:
             return mapping.host_id
+    return -1
+
+
+def _root_of(pid: int) -> int:
+    """The id that a process's user namespace calls 0."""
+    with open(f"/proc/{pid}/uid_map", encoding="ascii") as file:
+        for line in file:
+            inside, outside, _ = line.split()
+            if inside == "0":
+                return int(outside)
     return -1
 
 
