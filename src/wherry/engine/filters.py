@@ -15,7 +15,7 @@ class InvalidFilter(InvalidArgument):
 
     def __init__(self, name: str, values: Sequence[str] = ()) -> None:
         super().__init__(
-            f"invalid filter '{name}={next(iter(values))}'"
+            f"invalid filter '{name}=[{' '.join(values)}]'"
             if values
             else f"invalid filter '{name}'"
         )

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from wherry.model.container import LogConfig, Ulimit
 
+DEFAULT_DRIVER = "overlay2"
+"""What containers and `info` call the storage driver: every one of ours is an overlay."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
@@ -17,7 +20,7 @@ class EngineSettings:
     run_dir: Path
     cgroup_parent: str = "/docker"
     bridge: str = "docker0"
-    storage_driver: str = "overlay2"
+    storage_driver: str = ""  # empty = what the machine can do best
     default_shm_size: int = 64 << 20
     default_ipc_mode: str = "private"
     default_cgroupns_mode: str = ""  # empty = host on cgroup v1, private on v2

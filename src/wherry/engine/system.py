@@ -16,7 +16,7 @@ from wherry.engine.containers import state
 from wherry.engine.containers.handle import Roster
 from wherry.engine.containers.stats import read_total_memory
 from wherry.engine.events import Events
-from wherry.engine.settings import EngineSettings
+from wherry.engine.settings import DEFAULT_DRIVER, EngineSettings
 from wherry.model.container import Status
 from wherry.model.views import SystemInfo, VersionInfo
 from wherry.runtime.cgroups import open_cgroup
@@ -65,7 +65,7 @@ class System:
             containers_paused=paused,
             containers_stopped=sum(status not in state.ACTIVE for status in statuses),
             images=self._count_images(),
-            driver=settings.storage_driver,
+            driver=settings.storage_driver or DEFAULT_DRIVER,
             driver_status=_driver_status(settings.root),
             docker_root_dir=str(settings.root),
             name=socket.gethostname(),

@@ -19,9 +19,9 @@ from wherry.engine.containers.mount_points import MountPlan, VolumeRequest, find
 from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.populate import needs_copy, populate_volume
 from wherry.engine.containers.resources import (
-    Processors,
+    Machine,
     check_resources,
-    read_processors,
+    read_machine,
     set_swap_default,
 )
 from wherry.engine.containers.seams import ImageSource, VolumeSource
@@ -34,7 +34,7 @@ from wherry.engine.containers.security import (
 from wherry.engine.containers.validate import CreateRequest, check_name, check_request
 from wherry.engine.events import Events
 from wherry.engine.names import build_name
-from wherry.engine.settings import EngineSettings
+from wherry.engine.settings import DEFAULT_DRIVER, EngineSettings
 from wherry.engine.store import Store, Table
 from wherry.lib.blocking import run_blocking
 from wherry.lib.ids import new_id, short_id
@@ -82,7 +82,7 @@ class Creator:
         self._volumes = volumes
         self._events = events
         self._cgroup_version = cgroup_version
-        self._processors: Processors = read_processors()
+        self._machine: Machine = read_machine()
 
     async def create(
         self,
@@ -105,7 +105,7 @@ class Creator:
             runtimes=frozenset({*self._settings.runtimes, self._settings.default_runtime}),
         )
         warnings = check_request(request)
-        checked, more = check_resources(host_config, self._processors)
+        checked, more = check_resources(host_config, self._machine)
         host_config = checked if isinstance(checked, HostConfig) else host_config
         warnings += more
         image = self._images.get(config.image, platform) if config.image else None
@@ -142,7 +142,7 @@ class Creator:
             created=now(),
             image_id=image.id if image is not None else "",
             image_ref=config.image,
-            driver=self._settings.storage_driver,
+            driver=self._settings.storage_driver or DEFAULT_DRIVER,
             path=path,
             args=args,
             config=config,

@@ -66,7 +66,7 @@ def unsupported(sentence: str) -> StartFailed:
 
 def _describe(failure: LaunchFailure) -> tuple[str, int, bool]:
     """Sentence, exit code, and whether the sentence stands alone."""
-    if failure.step == "user" and not failure.errno:
+    if failure.step == "user":
         # Docker resolves users itself, before its runtime is asked.
         return failure.detail, SET_UP_FAILED, True
     if failure.step in _OWN_WORDS and failure.detail:
@@ -94,7 +94,7 @@ def _exit_code(number: int) -> int:
 
 
 # Steps of init whose messages are runc's sentences already.
-_OWN_WORDS = frozenset({"exec", "cwd"})
+_OWN_WORDS = frozenset({"exec", "cwd", "ids"})
 _MOUNTS = frozenset({"mount", "mounts", "bind"})
 _WRONG_TYPE = (
     "Are you trying to mount a directory onto a file (or vice-versa)? "

@@ -13,10 +13,16 @@ from wherry.engine.containers.failure import unsupported
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.lib.words import words
 from wherry.model.container import HostConfig, Resources, ThrottleDevice, Ulimit
-from wherry.model.errors import InvalidArgument
+from wherry.model.errors import Internal, InvalidArgument
 
 MINIMUM_MEMORY = 6 << 20
 _CPU_PERIOD = 100_000
+_BLOCK_WEIGHT_FILES = (
+    "/sys/fs/cgroup/blkio/blkio.weight",
+    "/sys/fs/cgroup/blkio/blkio.bfq.weight",
+    "/sys/fs/cgroup/init.scope/io.weight",
+    "/sys/fs/cgroup/system.slice/io.weight",
+)
 _CPUSET = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*,?\Z")
 _DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z")
 
@@ -30,20 +36,22 @@ RLIMITS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Processors:
-    """Which processors and memory nodes this machine has."""
+class Machine:
+    """What this machine has: processors, memory nodes, controls of block devices."""
 
-    count: int
+    processors: int
     cpus: str  # "0-1"
     mems: str
+    has_block_weight: bool = True
 
 
-def read_processors() -> Processors:
+def read_machine() -> Machine:
     """As the kernel says now."""
-    return Processors(
-        count=os.cpu_count() or 1,
+    return Machine(
+        processors=os.cpu_count() or 1,
         cpus=_read_line("/sys/devices/system/cpu/online") or f"0-{(os.cpu_count() or 1) - 1}",
         mems=_read_line("/sys/devices/system/node/online") or "0",
+        has_block_weight=any(map(os.path.exists, _BLOCK_WEIGHT_FILES)),
     )
 
 
@@ -56,12 +64,18 @@ def _read_line(path: str) -> str:
 
 
 def check_resources(
-    resources: Resources, processors: Processors, *, update: bool = False
+    resources: Resources, machine: Machine, *, update: bool = False
 ) -> tuple[Resources, list[str]]:
     """What will be set and the warnings. Raises InvalidArgument (moby daemon/daemon_unix.go)."""
     warnings: list[str] = []
     _check_memory(resources, update=update)
-    _check_cpu(resources, processors)
+    _check_cpu(resources, machine)
+    if (resources.blkio_weight or resources.blkio_weight_device) and not machine.has_block_weight:
+        warnings.append(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. "
+            "Weight discarded."
+        )
+        resources = replace(resources, blkio_weight=0, blkio_weight_device=())
     if resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
     if resources.oom_kill_disable and resources.memory == 0:
@@ -72,8 +86,6 @@ def check_resources(
     pids = resources.pids_limit
     if pids is not None and pids <= 0 and not update:
         resources = replace(resources, pids_limit=None)
-    for rule in resources.device_cgroup_rules:
-        parse_device_rule(rule)
     return resources, warnings
 
 
@@ -103,16 +115,16 @@ def _check_memory(resources: Resources, *, update: bool) -> None:
         )
 
 
-def _check_cpu(resources: Resources, processors: Processors) -> None:
+def _check_cpu(resources: Resources, machine: Machine) -> None:
     nano = resources.nano_cpus
     if nano > 0 and resources.cpu_period > 0:
         raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
     if nano > 0 and resources.cpu_quota > 0:
         raise InvalidArgument("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
-    if nano < 0 or nano > processors.count * 1_000_000_000:
+    if nano < 0 or nano > machine.processors * 1_000_000_000:
         raise InvalidArgument(
-            f"range of CPUs is from 0.01 to {processors.count}.00, "
-            f"as there are only {processors.count} CPUs available"
+            f"range of CPUs is from 0.01 to {machine.processors}.00, "
+            f"as there are only {machine.processors} CPUs available"
         )
     if resources.cpu_period and not 1_000 <= resources.cpu_period <= 1_000_000:
         raise InvalidArgument(
@@ -120,8 +132,8 @@ def _check_cpu(resources: Resources, processors: Processors) -> None:
         )
     if 0 < resources.cpu_quota < 1_000:
         raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    _check_set("cpuset cpus", "CPUs", resources.cpuset_cpus, processors.cpus)
-    _check_set("cpuset mems", "memory nodes", resources.cpuset_mems, processors.mems)
+    _check_set("cpuset cpus", "CPUs", resources.cpuset_cpus, machine.cpus)
+    _check_set("cpuset mems", "memory nodes", resources.cpuset_mems, machine.mems)
 
 
 def _check_set(option: str, what: str, wanted: str, available: str) -> None:
@@ -147,10 +159,10 @@ def parse_set(text: str) -> frozenset[int]:
 
 
 def parse_device_rule(rule: str) -> JsonObject:
-    """A `--device-cgroup-rule` as OCI. Raises InvalidArgument."""
+    """A `--device-cgroup-rule` as OCI. Raises Internal (Docker's status is 500)."""
     match = _DEVICE_RULE.match(rule)
     if match is None:
-        raise InvalidArgument(f"invalid device cgroup rule format: '{rule}'")
+        raise Internal(f"invalid device cgroup rule format: '{rule}'")
     kind, major, minor, access = match.groups()
     return {
         "allow": True,

@@ -41,6 +41,7 @@ from wherry.model.container import (
     Resources,
     RestartPolicy,
 )
+from wherry.model.errors import NoSuchContainer, NotFound
 from wherry.model.image import Platform
 from wherry.model.views import (
     ContainerDetails,
@@ -111,7 +112,11 @@ class Containers:
 
     async def kill(self, ref: str, signal: str = "") -> None:
         """Sends a signal (KILL by default); waits for the end only after KILL."""
-        await self._stopper.kill(self._roster.get(ref), signal)
+        try:
+            handle = self._roster.get(ref)
+        except NoSuchContainer as exc:
+            raise NotFound(f"cannot kill container: {ref}: {exc}") from exc
+        await self._stopper.kill(handle, signal)
 
     async def pause(self, ref: str) -> None:
         """Freezes all its processes."""

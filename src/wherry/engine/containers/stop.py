@@ -63,18 +63,20 @@ class Stopper:
         self, handle: ContainerHandle, signal_name: str | None, timeout_s: int | None
     ) -> None:
         """Stops what runs, then starts; `--rm` does not remove it in between."""
-        number = self._stop_signal(handle, signal_name) if signal_name else None
-        await self._tasks.finish(self._restart(handle, number, timeout_s), f"restart {handle.id}")
+        await self._tasks.finish(
+            self._restart(handle, signal_name, timeout_s), f"restart {handle.id}"
+        )
 
     async def _restart(
-        self, handle: ContainerHandle, number: int | None, timeout_s: int | None
+        self, handle: ContainerHandle, signal_name: str | None, timeout_s: int | None
     ) -> None:
         keep = handle.record
         if keep.host_config.auto_remove:
             self._set_auto_remove(handle, wanted=False)
         try:
             if handle.record.state.status in state.ACTIVE:
-                await self._stop(handle, number or self._stop_signal(handle, None), timeout_s)
+                number = self._stop_signal(handle, signal_name)
+                await self._stop(handle, number, timeout_s)
             await self._lifecycle.start(handle)
         finally:
             if keep.host_config.auto_remove:

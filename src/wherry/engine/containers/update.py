@@ -12,7 +12,7 @@ from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.resources import (
     build_resources,
     check_resources,
-    read_processors,
+    read_machine,
 )
 from wherry.engine.containers.restart_policy import check_restart_policy, is_restarting_policy
 from wherry.engine.containers.seams import NetworkAttacher
@@ -51,7 +51,7 @@ class Updater:
         self._roster = roster
         self._networks = networks
         self._events = events
-        self._processors = read_processors()
+        self._machine = read_machine()
 
     async def rename(self, handle: ContainerHandle, name: str) -> None:
         """Raises InvalidArgument, Conflict."""
@@ -80,7 +80,7 @@ class Updater:
         """Raises InvalidArgument, Conflict; nothing is changed then."""
         if restart_policy is not None and restart_policy.name:
             check_restart_policy(restart_policy)
-        _, warnings = check_resources(resources, self._processors, update=True)
+        _, warnings = check_resources(resources, self._machine, update=True)
         async with handle.lock:
             record = handle.record
             try:

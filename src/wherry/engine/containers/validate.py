@@ -17,7 +17,7 @@ from wherry.engine.containers.restart_policy import check_restart_policy, is_res
 from wherry.engine.containers.security import normalize_capabilities, parse_security_options
 from wherry.engine.containers.signals import parse_signal
 from wherry.model.container import ContainerConfig, EndpointConfig, HostConfig
-from wherry.model.errors import Internal, InvalidArgument, NotSupported
+from wherry.model.errors import Internal, InvalidArgument
 
 NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _MAC = re.compile(
@@ -320,12 +320,6 @@ def _check_mounts(request: CreateRequest) -> None:
         check_mount(mount)
 
 
-def _check_userns(request: CreateRequest) -> None:
-    mode = request.host_config.userns_mode
-    if mode not in {"", "host"}:
-        raise NotSupported(f"user namespace mode {mode!r} is not supported")
-
-
 CHECKS: tuple[Callable[[CreateRequest], Sequence[str] | None], ...] = (
     _check_hostname,
     _check_working_dir,
@@ -345,6 +339,5 @@ CHECKS: tuple[Callable[[CreateRequest], Sequence[str] | None], ...] = (
     _check_security,
     _check_runtime,
     _check_storage,
-    _check_userns,
     _check_mounts,
 )

@@ -261,7 +261,7 @@ class ChangeUser(Step):
     """Groups, ids and the remaining capability sets; afterwards the process is the user's."""
 
     __slots__ = ("capabilities", "cwd")
-    name = "user"
+    name = "ids"
 
     def __init__(self, capabilities: Capabilities | None, cwd: str) -> None:
         self.capabilities = capabilities
