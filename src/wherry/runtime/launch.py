@@ -144,6 +144,8 @@ def _start(
         if pidfd >= 0:
             os.close(pidfd)
         if isinstance(error, OSError):
+            # When init has failed meanwhile, that is the cause, and what we met its consequence.
+            await_exec(report)
             raise LaunchError(step, *describe_exception(error)) from error
         raise
     finally:
