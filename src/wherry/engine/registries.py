@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from wherry.lib.jsonvalue import JsonObject
 from wherry.model.errors import (
     EngineError,
     Forbidden,
     Internal,
+    InvalidArgument,
     NotFound,
     Unauthorized,
     Unavailable,
@@ -127,6 +130,23 @@ class Registries:
                     break
         answered = [failure for failure in failures if not isinstance(failure, ConnectionFailed)]
         raise (answered or failures)[-1]
+
+    @asynccontextmanager
+    async def open_url(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The content of any http URL (`docker import URL`). Raises EngineError, inside the block too."""
+        whole = url if "://" in url else f"http://{url}"
+        parts = urlsplit(whole)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise InvalidArgument(f"unsupported protocol scheme in {url}")
+        endpoint = Endpoint(url=f"{parts.scheme}://{parts.netloc}")
+        try:
+            async with self._transport.request(endpoint, "GET", whole) as response:
+                if response.status >= 400:
+                    status = format_status(response.status)
+                    raise Internal(f"Got HTTP status code >= 400: {status}")
+                yield response.chunks()
+        except RegistryFailure as failure:
+            raise translate_failure(failure) from failure
 
     async def login(self, credentials: Credentials) -> str:
         """Whether the registry takes these credentials; returns an identity token or an empty string."""

@@ -598,3 +598,19 @@ def test_an_index_without_platforms_is_taken_when_it_has_one_entry(
     stub.manifests["v1"] = (OCI_INDEX, json.dumps(index).encode())
     pull(images, f"{stub.host}/app:v1", policy=QUICK)
     assert images.images[f"{stub.host}/app:v1"] == image.config
+
+
+def test_any_url_is_opened(stub: StubRegistry, images: FakeImages) -> None:
+    stub.rules.append(lambda request: Answer(body=b"archive") if request.path == "/a.tar" else None)
+
+    async def work(services: Services) -> None:
+        async with services.registries.open_url(f"{stub.host}/a.tar") as content:
+            assert b"".join([piece async for piece in content]) == b"archive"
+        with pytest.raises(EngineError, match=r"\AGot HTTP status code >= 400: 404 Not Found\Z"):
+            async with services.registries.open_url(f"{stub.url}/b.tar"):
+                pass
+        with pytest.raises(EngineError, match="unsupported protocol"):
+            async with services.registries.open_url("file:///etc/passwd"):
+                pass
+
+    with_services(images, work)
