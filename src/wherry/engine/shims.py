@@ -246,7 +246,7 @@ class ShimHandle:
         await self._peer.request({"op": "close_stdin", "exec_id": exec_id})
 
     async def open_root(self) -> int:
-        """A descriptor of the live root mount, the caller's to close. Raises ShimGone.
+        """An O_PATH descriptor of the live root mount, the caller's to close. Raises ShimGone.
 
         While it is open the upper directory stays in use: close it before `release` is awaited.
         """

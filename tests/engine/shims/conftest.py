@@ -137,14 +137,17 @@ class Bench:
         """Exit code and outputs of an exec that is run to its end."""
         terminal = bool(options.pop("terminal", False))
         client, attachment = connect()
-        running = await handle.exec(
-            ExecRequest(
-                exec_id=secrets.token_hex(32),
-                process=build_process(args, terminal=terminal),
-                attachments=[attachment],
-                **options,
-            )
+        request = ExecRequest(
+            exec_id=secrets.token_hex(32),
+            process=build_process(args, terminal=terminal),
+            attachments=[attachment],
+            **options,
         )
+        try:
+            running = await handle.exec(request)
+        except Exception:
+            client.close()
+            raise
         code = await running.exited
         running.release()
         return code, await client.read_to_end()
@@ -235,6 +238,12 @@ class ClientEnd:
             chunks.append(chunk)
         self.socket.close()
         return b"".join(chunks)
+
+    def end_input(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.socket.close()
 
     async def write(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.socket, data)
