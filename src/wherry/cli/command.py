@@ -236,7 +236,9 @@ def _store(verb: Verb, arguments: Arguments, option: Option, value: str) -> None
             check_filter(value)
     except ValueRefused as exc:
         shown = f"-{short}, --{name}" if short else f"--{name}"
-        raise UsageError(f'invalid argument "{value}" for "{shown}" flag: {exc}') from exc
+        from wherry.cli.gofmt import quote_go
+
+        raise UsageError(f'invalid argument {quote_go(value)} for "{shown}" flag: {exc}') from exc
     if kind == "strings":
         for item in value.split(","):
             arguments.add(name, item, many=True)

@@ -357,23 +357,16 @@ def parse_publish(texts: Sequence[str]) -> tuple[dict[str, Json], dict[str, list
 def _to_short_form(text: str) -> str:
     if "=" not in text:
         return text
-    fields = {"published": "", "target": "", "protocol": "tcp", "mode": "ingress"}
+    fields = {"protocol": "tcp"}
     for field in text.split(","):
         name, separator, value = field.partition("=")
-        name = name.strip().lower()
-        if not separator:
-            raise ValueRefused(f"invalid field: {field}")
-        if name not in fields:
-            raise ValueRefused(f"invalid field key: {name}")
-        fields[name] = value.strip()
-    if not fields["target"]:
-        raise ValueRefused("missing mandatory field 'target'")
-    if fields["mode"] not in {"ingress", "host"}:
-        raise ValueRefused(
-            f"invalid publish mode value ({fields['mode']}): must be either 'ingress' or 'host'"
-        )
-    published = f"{fields['published']}:" if fields["published"] else ""
-    return f"{published}{fields['target']}/{fields['protocol']}"
+        if not separator or not name:
+            raise ValueRefused(
+                f"invalid publish opts format (should be name=value but got '{field}')"
+            )
+        fields[name] = value
+    published, target = fields.get("published", ""), fields.get("target", "")
+    return f"{published}:{target}/{fields['protocol']}"
 
 
 def _expand_publish(text: str) -> list[tuple[str, str, str]]:
@@ -381,6 +374,10 @@ def _expand_publish(text: str) -> list[tuple[str, str, str]]:
     if not rest:
         raise ValueRefused("no port specified: <empty>")
     host_ip, host_port, container_port = _split_publish(rest)
+    if host_ip.startswith("[") and not host_ip.endswith("]"):
+        raise ValueRefused(
+            f"invalid IP address {host_ip}: address {host_ip}:: missing ']' in address"
+        )
     if host_ip and host_ip[0] == "[" and host_ip[-1:] == "]":
         host_ip = host_ip[1:-1]
     if host_ip and not is_ip_address(host_ip):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.output import line_error, write_out
+from wherry.cli.output import line_out, write_error, write_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ NARROWEST = 24
 def show_verb(path: str, verb: Verb, wanted: HelpWanted) -> int:
     """The help of a verb."""
     if wanted.deprecated_short:
-        line_error("Flag shorthand -h has been deprecated, use --help")
+        line_out("Flag shorthand -h has been deprecated, use --help")
     parts = [f"Usage:  wherry {path}{verb.usage and ' ' + verb.usage}\n\n"]
     parts.append(f"{verb.description or _summary_of(path)}\n")
     if verb.aliases:
@@ -31,9 +31,12 @@ def show_verb(path: str, verb: Verb, wanted: HelpWanted) -> int:
     return 0
 
 
-def show_group(name: str, summary: str, verbs: Mapping[str, tuple[str, str]]) -> None:
-    """The help of a group of verbs."""
-    write_out(
+def show_group(
+    name: str, summary: str, verbs: Mapping[str, tuple[str, str]], *, as_error: bool
+) -> None:
+    """The help of a group of verbs; on standard error if it was not asked for."""
+    write = write_error if as_error else write_out
+    write(
         f"Usage:  wherry {name} COMMAND\n\n{summary}\n\nCommands:\n{_lay_out_verbs(verbs)}\n"
         f"Run 'wherry {name} COMMAND --help' for more information on a command.\n"
     )

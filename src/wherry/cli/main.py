@@ -150,7 +150,7 @@ def _find_verb(words: list[str]) -> tuple[str, str, list[str]]:
     if not rest or rest[0] in {"--help", "-h"}:
         from wherry.cli.help import show_group
 
-        show_group(name, summary, verbs)
+        show_group(name, summary, verbs, as_error=not rest)
         return "", "", []
     chosen = ALIASES.get(name, {}).get(rest[0], rest[0])
     if chosen not in verbs:

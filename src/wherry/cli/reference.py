@@ -64,9 +64,7 @@ def parse_reference(text: str) -> Reference:
             f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
         )
     domain, remainder = _split_domain(text)
-    repository = remainder.partition("@")[0]
-    head, separator, tag = repository.rpartition(":")
-    path = head if separator and "/" not in tag else repository
+    path = remainder.partition("@")[0].partition(":")[0]
     if path.lower() != path:
         raise CommandFailed(f"invalid reference format: repository name ({path}) must be lowercase")
     match = REFERENCE.match(f"{domain}/{remainder}")

@@ -7,5 +7,5 @@
         print(container["Id"], container["State"])
 
 Answers are plain dicts as in Docker's API description; errors are those of wherry.client.errors.
-A client is not thread-safe; give each thread its own. Nothing here imports a third party.
+Threads may share a client. Nothing here imports a third party.
 """

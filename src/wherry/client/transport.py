@@ -369,8 +369,10 @@ class Transport:
                 return status, headers
 
     def _get_connection(self) -> tuple[Connection, bool]:
-        if self._idle:
+        try:
             return self._idle.pop(), True
+        except IndexError:
+            pass
         try:
             return self._connect(), False
         except CannotConnect:

@@ -44,6 +44,11 @@ def create_container(session: Session, arguments: Arguments, body: Document) -> 
         from wherry.cli.reference import check_reference
 
         check_reference(image)
+    if platform.count("/") > 2:
+        raise CommandFailed(
+            f'error parsing specified platform: "{platform}": '
+            "cannot parse platform specifier: invalid argument"
+        )
     cidfile = _claim_cidfile(arguments.text("cidfile"))
     try:
         if pull == "always":
@@ -85,6 +90,7 @@ def _is_plain(image: str) -> bool:
         .replace("/", "")
         .replace("_", "")
         .isalnum()
+        and image[:1].isalnum()
         and image.islower()
         and image.isascii()
         and image.count(":") < 2

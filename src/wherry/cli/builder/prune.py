@@ -1,0 +1,47 @@
+"""wherry builder prune."""
+
+from __future__ import annotations
+
+from wherry.cli.command import Verb
+from wherry.cli.flags import parse_size
+from wherry.cli.output import ask
+from wherry.cli.prune import prune_filters, show_deleted, show_reclaimed
+from wherry.client.document import number_of, strings_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Arguments
+    from wherry.cli.session import Session
+
+OPTIONS = (
+    ("all", "a", "bool", "", "Remove all unused build cache, not just dangling ones"),
+    ("filter", "", "filter", "", 'Provide filter values (e.g. "until=24h")'),
+    ("force", "f", "bool", "", "Do not prompt for confirmation"),
+    ("keep-storage", "", "bytes", "", "Amount of disk space to keep for cache"),
+)
+
+
+def run(session: Session, arguments: Arguments) -> int:
+    """Removes build cache."""
+    all_cache = arguments.flag("all")
+    kind = "all build cache" if all_cache else "all dangling build cache"
+    question = f"WARNING! This will remove {kind}. Are you sure you want to continue?"
+    if not arguments.flag("force") and not ask(question):
+        return 0
+    answer = session.client.builder.prune(
+        all_=all_cache,
+        keep_storage=parse_size(arguments.text("keep-storage", "0")),
+        filters=prune_filters(session, arguments),
+    )
+    show_deleted("Deleted build cache objects:", strings_of(answer, "CachesDeleted"))
+    show_reclaimed(number_of(answer, "SpaceReclaimed"))
+    return 0
+
+
+VERB = Verb(
+    run,
+    usage="",
+    options=OPTIONS,
+    checks={"keep-storage": "parse_size"},
+    maximum=0,
+)

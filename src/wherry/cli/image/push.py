@@ -1,0 +1,67 @@
+"""wherry push."""
+
+from __future__ import annotations
+
+from wherry.cli.command import Verb
+from wherry.cli.credentials import registry_auth
+from wherry.cli.errors import CommandFailed
+from wherry.cli.output import line_out
+from wherry.cli.progress import show_progress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Arguments
+    from wherry.cli.session import Session
+
+OPTIONS = (
+    ("all-tags", "a", "bool", "", "Push all tags of an image to the repository"),
+    ("disable-content-trust", "", "bool", "true", "Skip image signing"),
+    (
+        "platform",
+        "",
+        "string",
+        "",
+        (
+            "Push a platform-specific manifest as a single-platform image to the registry.\n"
+            "Image index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n"
+            "'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)"
+        ),
+    ),
+    ("quiet", "q", "bool", "", "Suppress verbose output"),
+)
+
+
+def run(session: Session, arguments: Arguments) -> int:
+    """Pushes an image."""
+    from wherry.cli.platform import encode_platform
+    from wherry.cli.reference import parse_reference
+
+    reference = parse_reference(arguments.positional[0])
+    all_tags = arguments.flag("all-tags")
+    quiet = arguments.flag("quiet")
+    if all_tags and reference.tag:
+        raise CommandFailed("tag can't be used with --all-tags/-a")
+    if not all_tags and not reference.tag and not reference.digest:
+        reference = reference.with_latest()
+        if not quiet:
+            line_out(f"Using default tag: {reference.tag}")
+    records = session.client.images.push(
+        reference.familiar_name,
+        "" if all_tags else reference.tag,
+        platform=encode_platform(arguments.text("platform")),
+        auth=registry_auth(session, reference.domain),
+    )
+    show_progress(records, 1, quiet=quiet)
+    if quiet:
+        line_out(f"{reference.name}{f':{reference.tag}' if reference.tag else ''}")
+    return 0
+
+
+VERB = Verb(
+    run,
+    usage="[OPTIONS] NAME[:TAG]",
+    aliases="image push, push",
+    options=OPTIONS,
+    minimum=1,
+    maximum=1,
+)

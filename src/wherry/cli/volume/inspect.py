@@ -1,0 +1,24 @@
+"""wherry volume inspect."""
+
+from __future__ import annotations
+
+from wherry.cli.command import Verb
+from wherry.cli.formats import INSPECT_FORMAT_HELP
+from wherry.cli.inspecting import inspect_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Arguments
+    from wherry.cli.session import Session
+
+OPTIONS = (("format", "f", "string", "", INSPECT_FORMAT_HELP),)
+
+
+def run(session: Session, arguments: Arguments) -> int:
+    """Shows everything known about volumes."""
+    return inspect_all(
+        arguments.positional, arguments.text("format"), session.client.volumes.inspect
+    )
+
+
+VERB = Verb(run, usage="[OPTIONS] VOLUME [VOLUME...]", options=OPTIONS, minimum=1)
