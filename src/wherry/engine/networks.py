@@ -284,7 +284,8 @@ class Networks:
     ) -> tuple[Network, str]:
         """A new bridge network and a warning. Raises InvalidArgument, Conflict, Forbidden, NotFound."""
         if name in PREDEFINED:
-            raise Forbidden(f"operation is not permitted on predefined {name} network")
+            # Docker's sentence ends in a space.
+            raise Forbidden(f"operation is not permitted on predefined {name} network ")
         if not NAME.match(name):
             raise InvalidArgument(
                 f"invalid network name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"

@@ -55,7 +55,9 @@ class Volumes:
                 "use absolute path"
             )
         if driver not in {"", "local"}:
-            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+            raise NotFound(
+                f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
+            )
         present = self._records.get(name)
         if present is not None:
             if options and dict(options) != dict(present.options or {}):

@@ -98,6 +98,8 @@ def parse_host_config(host: wire.HostConfig) -> HostConfig:
     plain = _plain(host)
     plain["mounts"] = [_parse_mount(mount) for mount in host.mounts or ()]
     plain["network_mode"] = host.network_mode or _NETWORK_DEFAULT
+    if host.memory_swappiness == -1:  # the client's word for "not given"
+        del plain["memory_swappiness"]
     plain["restart_policy"] = _parse_restart_policy(host.restart_policy)
     for name in ("cap_add", "cap_drop"):
         plain[name] = _words(plain.get(name))
