@@ -19,7 +19,7 @@ from wherry.image.config import (
     parse_manifest,
 )
 from wherry.image.digest import digest_of
-from wherry.image.reference import Reference, parse_reference
+from wherry.image.reference import Reference, is_image_id, parse_reference
 from wherry.image.save import SavedImage, build_layout, build_members
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import InvalidArgument
@@ -87,19 +87,14 @@ def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Ch
 def _match(
     images: Images, ref: str, platform: Platform | None
 ) -> list[tuple[Image, tuple[Reference, ...]]]:
-    image = images.get(ref, platform)
-    short = image.id.partition(":")[2].startswith(ref.removeprefix("sha256:"))
-    if short and not any(ref in {tag, tag.rpartition(":")[0]} for tag in image.repo_tags):
-        return [(image, ())]
-    reference = parse_reference(ref)
-    if reference.digest:
-        return [(image, ())]
-    if reference.tag:
-        return [(image, (reference,))]
-    return [
-        (images.get(name.canonical(), platform), (name,))
-        for name in images.tags_of(reference.repository)
-    ]
+    if not is_image_id(ref):
+        reference = parse_reference(ref)
+        names = images.tags_of(reference.repository)
+        if not reference.tag and not reference.digest and names:
+            return [(images.get(name.canonical(), platform), (name,)) for name in names]
+        if reference.tag and reference in names:
+            return [(images.get(ref, platform), (reference,))]
+    return [(images.get(ref, platform), ())]
 
 
 async def _prepare(images: Images, image: Image, names: tuple[Reference, ...]) -> SavedImage:

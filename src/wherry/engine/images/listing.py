@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from wherry.engine.clock import parse_time
 from wherry.engine.filters import Filters, InvalidFilter, check_filters, flag_filter, match_labels
+from wherry.engine.images.changes import Change
 from wherry.image.reference import InvalidReference, parse_reference
 from wherry.model.errors import InvalidArgument
 from wherry.model.image import Digest, Image
@@ -48,6 +49,16 @@ class ImageUsage:
     image: Image
     shared_bytes: int
     containers: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerChanges:
+    """One layer of `image tree`: what it does to the layers below."""
+
+    diff_id: Digest
+    created_by: str
+    size_bytes: int
+    changes: tuple[Change, ...]
 
 
 def select_images(

@@ -235,13 +235,14 @@ class Images:
         self.point(reference.with_default_tag().canonical(), image.id, image.manifest)
 
     def point(self, canonical: str, image_id: ImageId, target: Descriptor | None) -> None:
-        """Makes a canonical name mean an image, now."""
-        reference = parse_reference(canonical)
+        """Makes a canonical name mean an image, now; an event says so."""
+        self._point(canonical, image_id, target)
+        self.publish("tag", image_id, parse_reference(canonical).familiar())
+
+    def _point(self, canonical: str, image_id: ImageId, target: Descriptor | None) -> None:
         with self._store.transaction():
             self.catalog.point(canonical, image_id, target)
             self.catalog.put_image(replace(self.catalog.get(image_id), last_tag_time=now()))
-        if not reference.digest:
-            self.publish("tag", image_id, reference.familiar())
 
     def publish(self, action: str, image_id: str, name: str, actor_id: str = "") -> None:
         """Publishes an event of an image, with its labels; `actor_id` when Docker shows the name there."""
@@ -549,7 +550,7 @@ class Images:
         """See ImageSource."""
         for record in self.catalog.images():
             if record.manifest == target or target.digest in record.blobs:
-                self.point(f"{repository}@{target.digest}", record.id, target)
+                self._point(f"{repository}@{target.digest}", record.id, target)
                 return
 
     def retarget(self, image_id: ImageId, old: Descriptor, new: Descriptor) -> None:
@@ -595,6 +596,52 @@ class Images:
         return tuple(
             replace(usage, containers=len(self._users(usage.image.id))) for usage in usages
         ), total
+
+    async def layer_changes(self, ref: str) -> list[listing.LayerChanges]:
+        """What each layer of an image adds, changes and deletes, bottom first."""
+        image = self.get(ref)
+        entries = [entry for entry in image.history if not entry.empty_layer]
+        found: list[listing.LayerChanges] = []
+        for index, diff_id in enumerate(image.diff_ids):
+            below = await asyncio.to_thread(self.layers.open_stack, image.diff_ids[:index])
+            tree = await asyncio.to_thread(self.layers.tree, diff_id)
+            result = await run_image_worker(
+                "wherry.image.layer.diff:changes",
+                {"upper": str(tree), "trees": [str(path) for path in below]},
+            )
+            found.append(
+                listing.LayerChanges(
+                    diff_id=diff_id,
+                    created_by=entries[index].created_by if index < len(entries) else "",
+                    size_bytes=self.layers.get(diff_id).size_bytes,
+                    changes=tuple(parse_changes(result)),
+                )
+            )
+        return found
+
+    async def check(self, on_progress: Callable[[JsonValue], None] | None = None) -> list[str]:
+        """Re-hashes everything in ROOT; says in sentences what is wrong, also between the records."""
+        with self.collector.hold():
+            result = await run_image_worker(
+                "wherry.image.check:check", {"root": str(self.root)}, on_progress=on_progress
+            )
+            problems = (
+                [item for item in result if isinstance(item, str)]
+                if isinstance(result, list)
+                else []
+            )
+            blobs, layers = self._needs()
+            problems += [
+                f"blob {digest} is missing"
+                for digest in sorted(blobs)
+                if not self.content.has(digest) and not self.layers.has(digest)
+            ]
+            problems += [
+                f"layer {diff_id} is missing"
+                for diff_id in sorted(layers)
+                if not self.layers.has(diff_id)
+            ]
+        return problems
 
     async def prune(self, filters: Filters | None = None) -> tuple[list[Deleted], int]:
         """Removes unused images; returns what `rmi` would have said, and the bytes freed."""

@@ -127,7 +127,7 @@ class PendingLayer:
         tar_fd = os.open(self._folder / TAR_NAME, flags, 0o600)
         try:
             digester = Digester(Decompressor(read).read, out=tar_fd)
-            tree = _read_tree(TarReader(digester.read))
+            tree = read_tree(TarReader(digester.read))
             diff_id = Digest(f"sha256:{digester.hexdigest()}")
             return self._make(tree, tar_fd, digester.size, diff_id)
         finally:
@@ -143,7 +143,7 @@ class PendingLayer:
                 lambda count: os.read(tar_fd, count),
                 skip=lambda count: _skip(tar_fd, count),
             )
-            return self._make(_read_tree(reader), tar_fd, os.fstat(tar_fd).st_size, diff_id)
+            return self._make(read_tree(reader), tar_fd, os.fstat(tar_fd).st_size, diff_id)
         finally:
             os.close(tar_fd)
 
@@ -216,7 +216,8 @@ def published(layers: Path, diff_id: Digest) -> LayerRecord | None:
     return read_record(folder) if folder.is_dir() else None
 
 
-def _read_tree(reader: TarReader) -> LayerTree:
+def read_tree(reader: TarReader) -> LayerTree:
+    """The tree of a whole archive, and what follows it is read too. Raises TarError, LayerError."""
     tree = LayerTree()
     for entry in reader:
         tree.add(entry)
