@@ -10,8 +10,8 @@ from pathlib import Path
 
 from wherry.image.content import BadContent
 from wherry.model.errors import NoSuchImage, NotFound
-from wherry.model.image import Descriptor, Digest, ImageId
-from wherry.model.oci_image import Manifest, parse_manifest
+from wherry.model.image import Descriptor, Digest, ImageId, Platform
+from wherry.model.oci_image import Index, Manifest, choose_manifest, parse_manifest
 
 
 class FakeImages:
@@ -93,10 +93,15 @@ class FakeImages:
             sorted(name.removeprefix(prefix) for name in self.images if name.startswith(prefix))
         )
 
-    async def push_target(self, name: str) -> Descriptor:
+    async def push_target(self, name: str, platform: Platform | None = None) -> Descriptor:
         if name not in self.targets:
             raise NoSuchImage(name)
-        return self.targets[name]
+        target = self.targets[name]
+        if platform is not None:
+            index = parse_manifest(await self.read_blob(target.digest))
+            assert isinstance(index, Index)
+            target = choose_manifest(index.entries, platform)
+        return target
 
     async def add_repo_digest(self, repository: str, target: Descriptor) -> None:
         self.targets[f"{repository}@{target.digest}"] = target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar
 
 from tests.harness.fake_images import FakeImages
@@ -29,8 +29,14 @@ QUICK = RetryPolicy(max_attempts=3, first_delay_s=0.01, max_delay_s=0.02)
 class Services:
     """What one engine has."""
 
-    def __init__(self, images: FakeImages, config: RegistryConfig, policy: RetryPolicy) -> None:
-        self.registries = Registries(config, policy)
+    def __init__(
+        self,
+        images: FakeImages,
+        config: RegistryConfig,
+        policy: RetryPolicy,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.registries = Registries(config, policy, environment)
         sources = BlobSources(Store(images.folder.parent / "state.db"))
         self.downloads = Downloads(images, policy)
         self.pulls = Pulls(self.registries, images, self.downloads, sources)
@@ -44,11 +50,12 @@ def with_services(
     *,
     config: RegistryConfig | None = None,
     policy: RetryPolicy = QUICK,
+    environment: Mapping[str, str] | None = None,
 ) -> Answer:
     """Runs `work` with services that are closed afterwards."""
 
     async def main() -> Answer:
-        services = Services(images, config or build_registry_config(), policy)
+        services = Services(images, config or build_registry_config(), policy, environment)
         try:
             return await work(services)
         finally:
@@ -66,6 +73,7 @@ def pull(
     credentials: Credentials | None = None,
     config: RegistryConfig | None = None,
     policy: RetryPolicy = QUICK,
+    environment: Mapping[str, str] | None = None,
 ) -> list[Progress]:
     """One pull, all its lines."""
     reference = parse_reference(name)
@@ -79,18 +87,23 @@ def pull(
     async def work(services: Services) -> list[Progress]:
         return [line async for line in services.pulls.pull(request)]
 
-    return with_services(images, work, config=config, policy=policy)
+    return with_services(images, work, config=config, policy=policy, environment=environment)
 
 
 def push(
     images: FakeImages,
     name: str,
     *,
+    platform: str = "",
     credentials: Credentials | None = None,
     config: RegistryConfig | None = None,
 ) -> list[Progress]:
     """One push, all its lines up to an error, which is raised."""
-    request = PushRequest(reference=parse_reference(name), credentials=credentials or Credentials())
+    request = PushRequest(
+        reference=parse_reference(name),
+        platform=parse_platform(platform) if platform else None,
+        credentials=credentials or Credentials(),
+    )
 
     async def work(services: Services) -> list[Progress]:
         return [line async for line in services.pushes.push(request)]

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from wherry.model.image import Descriptor, Digest, ImageId
+from wherry.model.image import Descriptor, Digest, ImageId, Platform
 
 
 class LayerIngest(Protocol):
@@ -93,8 +93,10 @@ class ImageSource(Protocol):
     def list_tags(self, repository: str) -> tuple[str, ...]:
         """The local tags of a canonical repository, sorted."""
 
-    async def push_target(self, name: str) -> Descriptor:
+    async def push_target(self, name: str, platform: Platform | None = None) -> Descriptor:
         """The manifest or index to push for a canonical reference. Raises NotFound.
+
+        With a platform, the manifest of the name's image for it, even when there is an index.
 
         An image made locally (loaded uncompressed, built, committed) has its layers compressed here, by a
         worker, once: blobs and manifest are kept, so that a second push has the same digest. An image of which

@@ -21,7 +21,7 @@ from wherry.engine.registries import Registries, translate_failure
 from wherry.image.reference import Reference
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound
-from wherry.model.image import Descriptor, Digest
+from wherry.model.image import Descriptor, Digest, Platform
 from wherry.model.oci_image import Index, Manifest, parse_diff_ids, parse_manifest
 from wherry.model.progress import Progress
 from wherry.registry.auth import ANONYMOUS, Credentials
@@ -39,6 +39,7 @@ class PushRequest:
     """What `POST /images/{name}/push` asks for; a reference without tag means all local tags."""
 
     reference: Reference
+    platform: Platform | None = None  # of an index, this one only
     credentials: Credentials = ANONYMOUS
 
 
@@ -123,19 +124,19 @@ class Pushes:
         if reference.tag and reference.tag not in tags:
             raise NoSuchTag(reference.familiar())
         for tag in [reference.tag] if reference.tag else tags:
-            await self._push_tag(replace(reference, tag=tag), request.credentials, say)
+            await self._push_tag(replace(reference, tag=tag), request, say)
 
     async def _push_tag(
-        self, reference: Reference, credentials: Credentials, say: Callable[[Progress], None]
+        self, reference: Reference, request: PushRequest, say: Callable[[Progress], None]
     ) -> None:
-        target = await self._images.push_target(reference.canonical())
+        target = await self._images.push_target(reference.canonical(), request.platform)
         plan = await self._plan(target)
         with self._images.protect(plan.digests):
             for blob in plan.blobs:
                 if blob.shown:
                     say(Progress(status="Preparing", id=blob.shown, detail=True))
             try:
-                client = await self._choose_client(reference, credentials)
+                client = await self._choose_client(reference, request.credentials)
                 await run_together(
                     _BlobPush(
                         self._images, self._sources, self._registries, client, reference, say

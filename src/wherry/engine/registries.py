@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -71,10 +71,16 @@ def translate_failure(failure: RegistryFailure) -> EngineError:
 class Registries:
     """One engine's way to all registries. `close()` when the engine stops."""
 
-    def __init__(self, config: RegistryConfig, policy: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        config: RegistryConfig,
+        policy: RetryPolicy | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` says which proxies to use; the process's own by default."""
         self.config = config
         self.policy = policy or RetryPolicy()
-        self._transport = Transport(config)
+        self._transport = Transport(config, environment)
 
     async def close(self) -> None:
         """Closes all connections. Idempotent."""

@@ -614,3 +614,23 @@ def test_any_url_is_opened(stub: StubRegistry, images: FakeImages) -> None:
                 pass
 
     with_services(images, work)
+
+
+def test_a_proxy_of_the_environment_is_used(stub: StubRegistry, images: FakeImages) -> None:
+    stub.add_image("v1", make_image([{"a": b"by proxy"}]))
+    pull(
+        images,
+        "registry.invalid/app:v1",
+        config=build_registry_config((), ["registry.invalid"]),
+        environment={"HTTP_PROXY": stub.url, "HTTPS_PROXY": "http://127.0.0.1:1"},
+    )
+    assert {request.headers["host"] for request in stub.requests} == {"registry.invalid"}
+
+
+def test_a_proxy_that_is_down_is_said(images: FakeImages) -> None:
+    with pytest.raises(EngineError, match=r"proxyconnect tcp: dial tcp 127\.0\.0\.1:1"):
+        pull(
+            images,
+            "registry.invalid/app:v1",
+            environment={"HTTPS_PROXY": "http://127.0.0.1:1"},
+        )

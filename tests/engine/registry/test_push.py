@@ -124,6 +124,8 @@ def test_an_index_is_pushed_with_all_its_manifests(
     assert registry.get_manifest("push/index", "v1") == (OCI_INDEX, index)
     for image, _, _ in several:
         assert registry.get_manifest("push/index", image.digest)[1] == image.manifest
+    push(images, name, platform="linux/arm64")
+    assert registry.get_manifest("push/index", "v1")[1] == several[1][0].manifest
 
 
 def test_all_tags_are_pushed_without_a_tag(registry: RegistryServer, images: FakeImages) -> None:

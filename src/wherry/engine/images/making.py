@@ -237,13 +237,17 @@ async def import_tar(
         )
 
 
-async def push_target(images: Images, name: str) -> Descriptor:
+async def push_target(images: Images, name: str, platform: Platform | None = None) -> Descriptor:
     """See `wherry.engine.ingest.ImageSource`."""
-    record = images.catalog.resolve(name)
-    target = record.target
-    if target is not None and target.media_type in INDEX_TYPES and await _is_whole(images, target):
+    target = images.catalog.resolve(name).target
+    if (
+        platform is None
+        and target is not None
+        and target.media_type in INDEX_TYPES
+        and await _is_whole(images, target)
+    ):
         return target
-    image = images.get(record.images[0])
+    image = images.get(name, platform)
     if image.is_host:
         raise InvalidArgument(
             "images made from `host` cannot be pushed: their base is this machine"

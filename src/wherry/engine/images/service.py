@@ -542,9 +542,9 @@ class Images:
         found = [parse_reference(name) for name, _ in self.catalog.names()]
         return tuple(ref for ref in found if ref.repository == repository and ref.tag)
 
-    async def push_target(self, name: str) -> Descriptor:
+    async def push_target(self, name: str, platform: Platform | None = None) -> Descriptor:
         """See ImageSource."""
-        return await making.push_target(self, name)
+        return await making.push_target(self, name, platform)
 
     async def add_repo_digest(self, repository: str, target: Descriptor) -> None:
         """See ImageSource."""
