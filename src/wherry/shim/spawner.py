@@ -15,8 +15,13 @@ import socket
 import sys
 
 from wherry.lib.jsonvalue import get_int, get_str
+from wherry.runtime.cgroups.hierarchy import hierarchies
+from wherry.runtime.errors import SpecError
+from wherry.runtime.seccomp import DEFAULT_PROFILE, build_filter
 from wherry.shim.protocol import Channel, Message, ProtocolError
 from wherry.shim.shim import run_shim
+
+_DEFAULT_CAPABILITIES = 0xA80425FB  # Docker's fourteen
 
 
 def run_spawner(control_fd: int) -> None:
@@ -27,6 +32,7 @@ def run_spawner(control_fd: int) -> None:
     channel = Channel(socket.socket(fileno=control_fd))
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
+    _fill_caches()
     gc.collect()
     gc.freeze()
     while not channel.closed:
@@ -47,6 +53,13 @@ def _serve(channel: Channel, message: Message) -> None:
         channel.close()
         run_shim(message.fds[0])
     message.close()
+
+
+def _fill_caches() -> None:
+    """What every start would find out anew: where cgroups are, the filter of an ordinary container."""
+    with contextlib.suppress(OSError, SpecError):
+        hierarchies()
+        build_filter(DEFAULT_PROFILE, _DEFAULT_CAPABILITIES)
 
 
 def _raise_oom_score() -> None:
