@@ -34,6 +34,7 @@ from wherry.model.errors import (
     InvalidArgument,
     NoSuchContainer,
 )
+from wherry.shim.builtin_init import write_builtin_init
 
 _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
 _PT_INTERP = 3
@@ -56,7 +57,12 @@ class HostSide:
         self._settings = settings
         self._roster = roster
         self.default_seccomp = _read_profile(settings.seccomp_profile)
-        self.init_program = settings.init_path or find_init_program()
+        self.init_program = (
+            settings.init_path
+            or find_init_program()
+            # In ROOT, since RUN is often mounted noexec and a bind mount keeps that.
+            or write_builtin_init(str(settings.root))
+        )
 
     def find_joined(self, record: Container) -> JoinedNamespaces:
         """Namespaces that are shared with other containers. Raises Conflict, Internal, NotFound."""
