@@ -128,6 +128,9 @@ class Shim:
         )
         # The attachments' descriptors are gone from the list: those left are of clients that wait.
         self._waiters = fds
+        self._orphans: list[
+            int
+        ] = []  # waiters whose engine is gone: a later one does not know them
         self._attach_all(self._init, get_objects(body, "attachments"), fds)
         self._loop.watch(wake_fd, READ, lambda _: self._reap())
         self._loop.watch(engine.fileno(), READ, lambda _: self._serve(engine))
@@ -177,6 +180,7 @@ class Shim:
         if self._engine is not None:
             self._loop.forget(self._engine.fileno())
             self._engine.close()
+            self._orphan_waiters()
         engine = self._engine = Channel(connection)
         self._loop.watch(engine.fileno(), READ, lambda _: self._serve(engine))
 
@@ -308,6 +312,7 @@ class Shim:
         # Those connections are the engine's to answer.
         close_all(self._waiters)
         self._waiters = []
+        self._answer_orphans(self._record)
         self._free(keep_record=False)
         return _DONE
 
@@ -414,14 +419,17 @@ class Shim:
         """The container has ended and no engine is there: its waiting clients are answered from here."""
         if self._record is None or self._is_freed:
             return
-        body = json.dumps({"StatusCode": self._record.exit_code}, separators=(",", ":")) + "\n"
+        self._answer_orphans(self._record)
+        self._free(keep_record=True)
+
+    def _answer_orphans(self, record: ExitRecord) -> None:
+        body = json.dumps({"StatusCode": record.exit_code}, separators=(",", ":")) + "\n"
         answer = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n".encode()
-        for fd in self._waiters:
+        for fd in self._orphans:
             with contextlib.suppress(OSError):
                 os.write(fd, answer)
             close_connection(fd)
-        self._waiters = []
-        self._free(keep_record=True)
+        self._orphans = []
 
     def _free(self, *, keep_record: bool) -> None:
         """Clients' streams end; mounts, cgroups and files go. The network went with init."""
@@ -473,10 +481,15 @@ class Shim:
         self._loop.forget(self._engine.fileno())
         self._engine.close()
         self._engine = None
+        self._orphan_waiters()
         for program in self._ended_execs.values():
             self._finish(program)
         self._ended_execs.clear()
         self._go_alone()
+
+    def _orphan_waiters(self) -> None:
+        self._orphans += self._waiters
+        self._waiters = []
 
     def _warn(self, text: str) -> None:
         self._write_event("warning", text)
