@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wherry.api.router import Router
 from wherry.api.routes.absent import absent_routes
+from wherry.api.routes.build import BuildRoutes
 from wherry.api.routes.containers import ContainerRoutes
 from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.networks import NetworkRoutes
@@ -22,6 +23,8 @@ from wherry.api.server import Application
 from wherry.daemon.config import OptionError, Options
 from wherry.engine.assembly import ContainerServices
 from wherry.engine.blobsources import BlobSources
+from wherry.engine.build.bases import make_pull
+from wherry.engine.builder import Builder
 from wherry.engine.commits import Commits
 from wherry.engine.containers.state import ACTIVE
 from wherry.engine.distribution import Distribution
@@ -102,6 +105,18 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
         stack.push_async_callback(registries.close)
         sources = BlobSources(store)
         downloads = Downloads(images, registries.policy, options.max_concurrent_downloads)
+        pulls = Pulls(registries, images, downloads, sources)
+        builder = Builder(
+            settings=settings,
+            store=store,
+            images=images,
+            networks=networks,
+            shims=shims,
+            pull=make_pull(pulls),
+            cgroup_version=services.cgroup_version,
+        )
+        stack.push_async_callback(builder.close)
+        await builder.start()
         system = System(
             settings=settings,
             roster=services.roster,
@@ -127,11 +142,12 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                 *ImageRoutes(
                     images=images,
                     commits=Commits(services.containers, images, events),
-                    pulls=Pulls(registries, images, downloads, sources),
+                    pulls=pulls,
                     pushes=Pushes(registries, images, sources, options.max_concurrent_uploads),
                     distribution=Distribution(registries),
                     registries=registries,
                 ).routes(),
+                *BuildRoutes(builder).routes(),
                 *NetworkRoutes(networks).routes(),
                 *VolumeRoutes(volumes).routes(),
                 *absent_routes(),

@@ -83,12 +83,17 @@ class Images:
         self._store = store
         self._publish = publish
         self._users: Callable[[ImageId], Sequence[ImageUser]] = _unused
+        self._cached_layers: Callable[[], set[Digest]] = set
         self._configs: dict[ImageId, ImageConfig] = {}
         self._restore()
 
     def set_users(self, users: Callable[[ImageId], Sequence[ImageUser]]) -> None:
         """Tells who answers which containers are made from an image."""
         self._users = users
+
+    def set_cached_layers(self, cached: Callable[[], set[Digest]]) -> None:
+        """Tells who answers which layers the build cache keeps, beside those of images and snapshots."""
+        self._cached_layers = cached
 
     async def start(self) -> None:
         """Prepares what the first container would wait for: the host image's tree."""
@@ -217,7 +222,7 @@ class Images:
     def _needs(self) -> tuple[set[Digest], set[Digest]]:
         blobs, images = self.catalog.in_use()
         layers = {diff_id for image_id in images for diff_id in self._config(image_id).diff_ids}
-        return blobs, layers | self.snapshots.used_layers()
+        return blobs, layers | self.snapshots.used_layers() | self._cached_layers()
 
     # ---- names
 

@@ -1,0 +1,116 @@
+"""Builds: the query of POST /build to options; cache and history records to JSON."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from wherry.api.message import Query
+from wherry.engine.build.cache import CacheEntry
+from wherry.engine.build.records import BuildOptions, HistoryRecord
+from wherry.model.container import Ulimit
+from wherry.model.errors import InvalidArgument
+from wherry.model.platforms import parse_platform
+from wherry.wire import build as wire
+
+Kind = TypeVar("Kind")
+
+
+def parse_options(query: Query, registry_config: str) -> BuildOptions:
+    """The classic endpoint's parameters. Raises InvalidArgument."""
+    from wherry.registry.auth import decode_registry_config
+
+    build_args = _json(query, "buildargs", dict[str, str | None]) or {}
+    platforms = [text for text in query.get("platform").split(",") if text]
+    return BuildOptions(
+        dockerfile=query.get("dockerfile") or "Dockerfile",
+        tags=tuple(tag for tag in query.get_all("t") if tag),
+        build_args={name: value for name, value in build_args.items() if value is not None},
+        target=query.get("target"),
+        no_cache=query.flag("nocache"),
+        pull=query.flag("pull"),
+        labels=_json(query, "labels", dict[str, str]) or {},
+        network_mode=query.get("networkmode"),
+        shm_size=query.number("shmsize") or 0,
+        extra_hosts=_hosts(query),
+        ulimits=_ulimits(query),
+        cgroup_parent=query.get("cgroupparent"),
+        memory=query.number("memory") or 0,
+        memory_swap=query.number("memswap") or 0,
+        cpu_shares=query.number("cpushares") or 0,
+        cpu_period=query.number("cpuperiod") or 0,
+        cpu_quota=query.number("cpuquota") or 0,
+        cpuset_cpus=query.get("cpusetcpus"),
+        cpuset_mems=query.get("cpusetmems"),
+        platforms=tuple(parse_platform(text) for text in platforms),
+        quiet=query.flag("q"),
+        remote=query.get("remote"),
+        cache_from=tuple(_json(query, "cachefrom", list[str]) or ()),
+        credentials=dict(decode_registry_config(registry_config)),
+    )
+
+
+def _hosts(query: Query) -> tuple[str, ...]:
+    """`extrahosts` is repeated, or a JSON array in old clients."""
+    hosts: list[str] = []
+    for text in query.get_all("extrahosts"):
+        if text.startswith("["):
+            hosts.extend(_decode("extrahosts", text, list[str]))
+        elif text:
+            hosts.append(text)
+    return tuple(hosts)
+
+
+def _ulimits(query: Query) -> tuple[Ulimit, ...]:
+    items = _json(query, "ulimits", list[wire.UlimitItem]) or []
+    return tuple(Ulimit(name=item.name, soft=item.soft, hard=item.hard) for item in items)
+
+
+def _json(query: Query, name: str, kind: type[Kind]) -> Kind | None:
+    text = query.get(name)
+    return None if not text or text == "null" else _decode(name, text, kind)
+
+
+def _decode(name: str, text: str, kind: type[Kind]) -> Kind:
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "surrogateescape"), type=kind)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InvalidArgument(f"error reading {name}: {error}") from error
+
+
+def build_cache_item(entry: CacheEntry) -> wire.BuildCacheItem:
+    """A record of `docker system df`."""
+    record = entry.record
+    return wire.BuildCacheItem(
+        id=entry.key[:25],
+        type=record.kind,
+        description=record.description,
+        in_use=entry.in_use,
+        shared=entry.shared,
+        size=record.size_bytes,
+        created_at=record.created,
+        last_used_at=record.last_used or None,
+        usage_count=record.use_count,
+    )
+
+
+def build_history_item(record: HistoryRecord) -> wire.HistoryItem:
+    """A record of `wherry builder history`."""
+    return wire.HistoryItem(
+        id=record.id,
+        created=record.created,
+        seconds=record.seconds,
+        status=record.status,
+        dockerfile=record.dockerfile,
+        target=record.target,
+        tags=list(record.tags),
+        image=record.image,
+        error=record.error,
+        steps=[
+            wire.HistoryStepItem(
+                name=step.name, cached=step.cached, seconds=step.seconds, error=step.error
+            )
+            for step in record.steps
+        ],
+    )

@@ -1,0 +1,324 @@
+"""Routes of builds: the classic endpoint with all its parameters, its cache, and records of finished builds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET
+
+from wherry.api.convert.build import build_cache_item, build_history_item, parse_options
+from wherry.api.message import JSON_TYPE, Answer, Request, StreamResponse, json_response
+from wherry.api.parameters import parse_filters
+from wherry.api.router import Route
+from wherry.build.errors import DockerfileError
+from wherry.engine.build.classic import ClassicText
+from wherry.engine.build.records import (
+    BuildEvent,
+    BuildOptions,
+    BuildResult,
+    Notice,
+    Output,
+    Planned,
+    StepDone,
+    StepFailed,
+    StepOutput,
+    StepStarted,
+)
+from wherry.model.errors import EngineError, InvalidArgument, NotSupported
+from wherry.wire import build as wire
+
+if TYPE_CHECKING:
+    from wherry.engine.builder import Builder
+
+logger = logging.getLogger(__name__)
+
+_NO_BUILDKIT = (
+    "this engine has no BuildKit: build with the classic builder, by DOCKER_BUILDKIT=0 in the environment of"
+    " docker build, or with wherry build"
+)
+_MAX_PREFACE = 16 << 20
+_TAR = "application/x-tar"
+
+
+class BuildRoutes:
+    """Handlers over the builder."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+
+    def routes(self) -> tuple[Route, ...]:
+        """The table."""
+        return (
+            Route("POST", "/build", self.build, cancel=True),
+            Route("POST", "/build/prune", self.prune),
+            Route("POST", "/build/cancel", _refuse_buildkit),
+            Route("POST", "/session", _refuse_buildkit),
+            Route("POST", "/grpc", _refuse_buildkit),
+            Route("GET", "/wherry/builds", self.list_history),
+            Route("GET", "/wherry/builds/{id}/logs", self.read_log),
+            Route("GET", "/wherry/builds/output/{name}", self.read_output, cancel=True),
+        )
+
+    async def build(self, request: Request) -> Answer:
+        """POST /build. Until the Dockerfile is understood an error is a status, afterwards a line."""
+        query = request.query
+        if query.get("version") == "2":
+            raise NotSupported(_NO_BUILDKIT)
+        options = parse_options(query, request.header("x-registry-config"))
+        body: AsyncIterator[bytes] = aiter(request.body)
+        is_ours = request.header("content-type") == wire.BUILD_TYPE
+        if is_ours:
+            preface, body = await _read_preface(body)
+            options = _with_preface(options, preface)
+        running = _Running(self._builder, options, body)
+        first = await running.first()
+        lines = _step_lines if is_ours else _classic_lines
+        return StreamResponse(lines(running, first, options), JSON_TYPE)
+
+    async def prune(self, request: Request) -> Answer:
+        """POST /build/prune."""
+        query = request.query
+        filters = {name: list(values) for name, values in parse_filters(query).items()}
+        keep = query.number("reserved-space") or query.number("keep-storage") or 0
+        deleted, freed = await self._builder.prune(
+            all_=query.flag("all"), keep_bytes=keep, filters=filters
+        )
+        return json_response(
+            wire.BuildPruned(caches_deleted=deleted or None, space_reclaimed=freed)
+        )
+
+    async def list_history(self, request: Request) -> Answer:
+        """GET /wherry/builds."""
+        del request
+        return json_response([build_history_item(record) for record in self._builder.history()])
+
+    async def read_log(self, request: Request) -> Answer:
+        """GET /wherry/builds/{id}/logs."""
+        record = self._builder.get_history(request.params["id"])
+        return json_response(wire.BuildLine(stream=record.log))
+
+    async def read_output(self, request: Request) -> Answer:
+        """GET /wherry/builds/output/{name}: once."""
+        path = self._builder.take_output(request.params["name"])
+        return StreamResponse(_read_and_remove(path), _TAR)
+
+    async def cache_items(self) -> list[wire.BuildCacheItem]:
+        """For GET /system/df."""
+        usage = await self._builder.usage()
+        return [build_cache_item(entry) for entry in usage.entries]
+
+
+async def _refuse_buildkit(request: Request) -> Answer:
+    del request
+    raise NotSupported(_NO_BUILDKIT)
+
+
+async def _read_preface(
+    body: AsyncIterator[bytes],
+) -> tuple[wire.BuildPreface, AsyncIterator[bytes]]:
+    data = b""
+    length = -1
+    async for piece in body:
+        data += piece
+        if length < 0 and len(data) >= 8:
+            length = int.from_bytes(data[:8], "big")
+            if length > _MAX_PREFACE:
+                raise InvalidArgument("the preface of the build is too large")
+        if 0 <= length <= len(data) - 8:
+            break
+    if not 0 <= length <= len(data) - 8:
+        raise InvalidArgument("the body ends in its preface")
+    try:
+        preface = msgspec.json.decode(data[8 : 8 + length], type=wire.BuildPreface)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f"the preface of the build: {error}") from error
+    return preface, _prepend(data[8 + length :], body)
+
+
+async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    async for piece in rest:
+        yield piece
+
+
+def _with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOptions:
+    return replace(
+        options,
+        secrets=preface.secrets,
+        ssh=preface.ssh,
+        contexts=preface.contexts,
+        outputs=tuple(
+            Output(type=item.type, attributes=item.attributes) for item in preface.outputs
+        ),
+        no_cache_filter=tuple(preface.no_cache_filter),
+        dockerfile_text=preface.dockerfile_text,
+        check=preface.check,
+    )
+
+
+class _Running:
+    """A build as a stream of events that ends with its result or error. Leaving it cancels the build."""
+
+    def __init__(self, builder: Builder, options: BuildOptions, body: AsyncIterator[bytes]) -> None:
+        self._queue: asyncio.Queue[BuildEvent | None] = asyncio.Queue()
+        self._task = asyncio.create_task(
+            builder.build(options, body, self._queue.put_nowait), name="build"
+        )
+        self._task.add_done_callback(lambda _: self._queue.put_nowait(None))
+
+    async def first(self) -> BuildEvent | None:
+        """The first event; raises what the build raised before it."""
+        try:
+            event = await self._queue.get()
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        if event is None:
+            await self._raise_failure()
+        return event
+
+    async def _raise_failure(self) -> None:
+        try:
+            await self._task
+        except DockerfileError as error:
+            raise InvalidArgument(f"{error}\n{error.excerpt}") from error
+
+    async def events(self, first: BuildEvent | None) -> AsyncIterator[BuildEvent]:
+        """All of them, the first again."""
+        event = first
+        while event is not None:
+            yield event
+            event = await self._queue.get()
+
+    async def result(self) -> BuildResult:
+        """After the events. Raises EngineError."""
+        return await self._task
+
+    async def close(self) -> None:
+        """Cancels the build and waits until nothing of it is left."""
+        if not self._task.done():
+            self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()
+
+
+def _encode(line: wire.BuildLine) -> bytes:
+    return msgspec.json.encode(line) + b"\r\n"
+
+
+def _stream(text: str) -> bytes:
+    return _encode(wire.BuildLine(stream=text))
+
+
+async def _classic_lines(
+    running: _Running, first: BuildEvent | None, options: BuildOptions
+) -> AsyncIterator[bytes]:
+    text = ClassicText()
+    try:
+        async for event in running.events(first):
+            for line in text.feed(event):
+                if not options.quiet:
+                    yield _stream(line)
+        result = await running.result()
+        if options.quiet:
+            yield _encode(wire.BuildLine(aux=wire.BuildAux(id=result.image_id)))
+            yield _stream(f"{result.image_id}\n")
+            return
+        yield _encode(wire.BuildLine(aux=wire.BuildAux(id=result.image_id)))
+        yield _stream(f"Successfully built {result.image_id.partition(':')[2][:12]}\n")
+        for tag in result.tags:
+            yield _stream(f"Successfully tagged {tag}\n")
+    except EngineError as error:
+        for line in text.finish():
+            yield _stream(line)
+        if isinstance(error, StepFailed) and error.excerpt:
+            yield _stream(f"{error.excerpt}\n")
+        yield _encode_error(error, detailed=False)
+    except Exception as error:
+        logger.exception("build broken off")
+        yield _encode_error(error, detailed=False)
+    finally:
+        await running.close()
+
+
+async def _step_lines(
+    running: _Running, first: BuildEvent | None, options: BuildOptions
+) -> AsyncIterator[bytes]:
+    del options
+    try:
+        async for event in running.events(first):
+            yield _encode(_step_line(event))
+        result = await running.result()
+        yield _encode(
+            wire.BuildLine(
+                aux=wire.BuildAux(
+                    id=result.image_id,
+                    output=UNSET if result.output is None else result.output.name,
+                    warnings=list(result.warnings),
+                    metadata={name: str(value) for name, value in result.metadata.items()},
+                )
+            )
+        )
+    except EngineError as error:
+        yield _encode_error(error, detailed=True)
+    except Exception as error:
+        logger.exception("build broken off")
+        yield _encode_error(error, detailed=True)
+    finally:
+        await running.close()
+
+
+def _step_line(event: BuildEvent) -> wire.BuildLine:
+    match event:
+        case Planned():
+            return wire.BuildLine(plan=wire.BuildPlan(names=list(event.names)))
+        case StepStarted():
+            return wire.BuildLine(
+                started=wire.BuildStarted(number=event.number, cached=event.cached)
+            )
+        case StepOutput():
+            text = event.data.decode(errors="replace")
+            return wire.BuildLine(
+                output=wire.BuildOutput(number=event.number, stream=event.stream, text=text)
+            )
+        case StepDone():
+            return wire.BuildLine(
+                done=wire.BuildDone(number=event.number, cached=event.cached, error=event.error)
+            )
+        case Notice():
+            return wire.BuildLine(stream=event.text)
+
+
+def _encode_error(error: Exception, *, detailed: bool) -> bytes:
+    detail = wire.BuildErrorDetail(message=str(error))
+    if isinstance(error, StepFailed):
+        if error.exit_code:
+            detail.code = error.exit_code
+        if detailed:
+            detail.excerpt = error.excerpt or UNSET
+            detail.tail = error.tail or UNSET
+            detail.hint = error.hint or UNSET
+    elif isinstance(error, DockerfileError):
+        if detailed:
+            detail.excerpt = error.excerpt
+        else:
+            detail.message = f"{error}\n{error.excerpt}"
+    return _encode(wire.BuildLine(error_detail=detail, error=detail.message))
+
+
+async def _read_and_remove(path: Path) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        await asyncio.to_thread(path.unlink)
+        while data := await asyncio.to_thread(file.read, 1 << 20):
+            yield data
+    finally:
+        file.close()

@@ -1,0 +1,1 @@
+"""The builder: contexts, solver, execution of steps, cache, export. Imports nothing: workers load single modules."""

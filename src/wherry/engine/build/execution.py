@@ -1,0 +1,423 @@
+"""RUN: a step's program in a container of the engine's own kind, whose upper directory becomes a layer.
+
+Theory of operation. The container is no record of the container service: it has no name, no log, and nobody
+can attach. Its id is in the journal from before the launch until after the tear-down, so that the next engine
+kills what a dead one left. Everything that was made is undone in the reverse order, also when the build is
+cancelled in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.build.plan import RunStep
+from wherry.engine.build.layers import Chain, Layer, Workspace
+from wherry.engine.build.mounts import (
+    CacheFolders,
+    Prepared,
+    absolute,
+    bind,
+    make_folders,
+    mount_root,
+    prepare_agents,
+    prepare_files,
+    prepare_secrets,
+    remove_stubs,
+    resolve_inside,
+    tmpfs,
+)
+from wherry.engine.build.records import BuildOptions, StepFailed
+from wherry.engine.containers.devices import container_devices
+from wherry.engine.containers.failure import container_failure, missing_command
+from wherry.engine.containers.host_files import build_hosts, build_resolv_conf, read_resolver
+from wherry.engine.containers.resources import set_swap_default
+from wherry.engine.containers.seams import Launcher, NetworkAttacher
+from wherry.engine.containers.spec import SpecInputs, build_spec
+from wherry.engine.settings import EngineSettings
+from wherry.engine.shims import Attachment, ExitRecord, ShimHandle, ShimLaunchError, ShimRequest
+from wherry.engine.store import Store, Table
+from wherry.lib.ids import new_id
+from wherry.lib.jsonvalue import JsonObject, JsonValue
+from wherry.lib.program import run_worker
+from wherry.model.container import (
+    Container,
+    ContainerConfig,
+    ContainerId,
+    EndpointConfig,
+    HostConfig,
+)
+from wherry.model.errors import NotSupported
+from wherry.model.image import RootMount
+from wherry.model.network import InterfaceValues
+
+logger = logging.getLogger(__name__)
+
+HOST_NAME = (
+    "buildkitsandbox"  # BuildKit's: what a step can see should not differ from build to build
+)
+TAIL_BYTES = 16 << 10
+
+Output = Callable[[int, bytes], None]
+Sources = Mapping[int, "Chain | Path"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningStep:
+    """Journal: a container of a build, to be killed when its engine is gone."""
+
+    container_id: str
+
+
+class Runner:
+    """Runs steps for all builds of one engine."""
+
+    def __init__(
+        self,
+        *,
+        settings: EngineSettings,
+        store: Store,
+        networks: NetworkAttacher,
+        shims: Launcher,
+        workspace: Workspace,
+        cgroup_version: int,
+    ) -> None:
+        self._settings = settings
+        self._journal = Table(store, "build_steps", RunningStep)
+        self._networks = networks
+        self._shims = shims
+        self._workspace = workspace
+        self._caches = CacheFolders(settings.root)
+        self._cgroup_version = cgroup_version
+        self._run = settings.run_dir / "build"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where cache mounts are."""
+        return self._caches.folder
+
+    async def start(self) -> None:
+        """Kills the steps that an earlier engine left and removes what they had."""
+        for container_id, _ in list(self._journal.items()):
+            found = await self._shims.adopt(container_id, 1)
+            if isinstance(found, ShimHandle):
+                await _kill(found)
+                await found.release()
+            elif isinstance(found, ExitRecord):
+                await self._shims.forget(container_id, 1)
+            self._journal.delete(container_id)
+            logger.info("killed build step %s of an earlier engine", container_id[:12])
+
+    async def run(
+        self,
+        step: RunStep,
+        chain: Chain,
+        *,
+        options: BuildOptions,
+        sources: Sources,
+        output: Output,
+        container_id: str,
+    ) -> Layer | None:
+        """Runs the step over the chain; the layer is not packed yet, None when nothing changed.
+
+        `sources` are what the step's mounts bind, by their place. Raises StepFailed, EngineError.
+        """
+        if not step.argv:
+            raise missing_command("")
+        folder = self._workspace.make()
+        prepared = Prepared()
+        try:
+            root = await self._workspace.writable(chain, folder, stubs=True)
+            await self._prepare(step, folder, sources, options, prepared)
+            record = self._record(step, options, container_id)
+            code, tail = await self._execute(step, record, root, folder, prepared, output)
+            if code:
+                command = " ".join(step.argv)
+                raise StepFailed(
+                    f"The command '{command}' returned a non-zero code: {code}",
+                    exit_code=code,
+                    tail=tail,
+                )
+            if not await asyncio.to_thread(_finish, root, tuple(prepared.targets)):
+                self._workspace.discard(folder)
+                return None
+            return Layer(None, Path(root.upper))
+        except BaseException:
+            prepared.release()
+            self._workspace.discard(folder)
+            raise
+        finally:
+            prepared.release()
+
+    def _record(self, step: RunStep, options: BuildOptions, container_id: str) -> Container:
+        mode = step.network if step.network not in {"", "default"} else options.network_mode
+        mode = "bridge" if mode in {"", "default"} else mode
+        if mode.startswith("container:"):
+            raise NotSupported("a build step cannot join the network of a container")
+        privileged = step.security == "insecure"
+        cgroupns = self._settings.default_cgroupns_mode or (
+            "host" if self._cgroup_version == 1 or privileged else "private"
+        )
+        host = HostConfig(
+            network_mode=mode,
+            shm_size=options.shm_size or self._settings.default_shm_size,
+            extra_hosts=options.extra_hosts,
+            ulimits=options.ulimits,
+            memory=options.memory,
+            memory_swap=options.memory_swap,
+            cpu_shares=options.cpu_shares,
+            cpu_period=options.cpu_period,
+            cpu_quota=options.cpu_quota,
+            cpuset_cpus=options.cpuset_cpus,
+            cpuset_mems=options.cpuset_mems,
+            privileged=privileged,
+            ipc_mode="private",
+            cgroupns_mode=cgroupns,
+        )
+        return Container(
+            id=ContainerId(container_id),
+            name=f"build-{container_id[:12]}",
+            created="",
+            image_id="",
+            image_ref="",
+            path=step.argv[0],
+            args=step.argv[1:],
+            config=ContainerConfig(
+                hostname=HOST_NAME,
+                user=step.user,
+                working_dir=step.cwd,
+                env=step.env,
+            ),
+            host_config=set_swap_default(host),
+            networks={mode: EndpointConfig()},
+        )
+
+    async def _execute(
+        self,
+        step: RunStep,
+        record: Container,
+        root: RootMount,
+        folder: Path,
+        prepared: Prepared,
+        output: Output,
+    ) -> tuple[int, str]:
+        self._journal.put(record.id, RunningStep(container_id=record.id))
+        network = record.host_config.network_mode
+        ours, theirs = socket.socketpair()
+        reader: asyncio.Task[bytes] | None = None
+        try:
+            endpoint, values = await self._networks.connect(record, network, EndpointConfig())
+            addresses = [endpoint.ip_address] if endpoint.ip_address else []
+            self._write_files(folder, record, addresses, endpoint.gateway)
+            oci = self._specification(step, record, folder, prepared)
+            request = self._request(record, oci, root, values, theirs.detach())
+            handle = await self._launch(request)
+            ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            reader = asyncio.get_running_loop().create_task(_read_frames(ours, output))
+            try:
+                exit_record = await asyncio.shield(handle.exited)
+            except asyncio.CancelledError:
+                await _kill(handle)
+                raise
+            finally:
+                await asyncio.shield(handle.release())
+            tail = await reader
+            return exit_record.exit_code, tail.decode(errors="replace")
+        finally:
+            if reader is not None:
+                reader.cancel()
+            ours.close()
+            theirs.close()
+            await self._networks.disconnect(record, network)
+            self._journal.delete(record.id)
+
+    async def _launch(self, request: ShimRequest) -> ShimHandle:
+        try:
+            return await self._shims.launch(request)
+        except ShimLaunchError as error:
+            failure = container_failure(error)
+            raise StepFailed(str(failure), exit_code=failure.exit_code) from error
+
+    def _request(
+        self,
+        record: Container,
+        oci: JsonObject,
+        root: RootMount,
+        values: InterfaceValues | None,
+        client: int,
+    ) -> ShimRequest:
+        return ShimRequest(
+            container_id=record.id,
+            generation=1,
+            oci=oci,
+            root=root,
+            cgroup_path=self._cgroup_path(record),
+            interfaces=() if values is None else (values,),
+            attachments=(Attachment(fd=client, multiplexed=True),),
+        )
+
+    def _cgroup_path(self, record: Container) -> str:
+        return f"{self._settings.cgroup_parent.rstrip('/')}/{record.id}"
+
+    def _write_files(
+        self, folder: Path, record: Container, addresses: list[str], gateway: str
+    ) -> None:
+        host = record.host_config
+        keep_local = host.network_mode == "host"
+        resolver = build_resolv_conf(read_resolver(), host, keep_local=keep_local)
+        (folder / "resolv.conf").write_text(resolver)
+        (folder / "hosts").write_text(build_hosts(record, addresses, gateway=gateway))
+        (folder / "hostname").write_text(f"{HOST_NAME}\n")
+
+    def _specification(
+        self, step: RunStep, record: Container, folder: Path, prepared: Prepared
+    ) -> JsonObject:
+        devices, rules = container_devices(record.host_config)
+        oci = build_spec(
+            SpecInputs(
+                container=record,
+                folder=folder,
+                cgroup_path=self._cgroup_path(record),
+                devices=devices,
+                device_rules=rules,
+                default_ulimits=self._settings.default_ulimits,
+                no_new_privileges=self._settings.no_new_privileges,
+            )
+        )
+        process, mounts = oci["process"], oci["mounts"]
+        if not isinstance(process, Mapping) or not isinstance(mounts, list):
+            raise TypeError("the specification has no process")
+        env: list[JsonValue] = [*step.env, *step.proxy_env, *prepared.env]
+        return {
+            **oci,
+            "process": {**process, "env": env},
+            "mounts": [*mounts, *sorted(prepared.mounts, key=_depth)],
+        }
+
+    async def _prepare(
+        self,
+        step: RunStep,
+        folder: Path,
+        sources: Sources,
+        options: BuildOptions,
+        prepared: Prepared,
+    ) -> None:
+        place = self._run / folder.name
+        for number, mount in enumerate(step.mounts):
+            target = absolute(step.cwd, mount.target)
+            if mount.type == "tmpfs":
+                prepared.mounts.append(tmpfs(mount, target))
+                prepared.targets.append(target)
+            elif mount.type == "cache":
+                path, is_new = await self._caches.take(mount, prepared)
+                if is_new and number in sources:
+                    await self._fill_cache(path, sources[number], mount.source, folder)
+                prepared.mounts.append(bind(str(path), target, read_only=mount.read_only))
+                prepared.targets.append(target)
+            elif mount.type == "bind":
+                source = await self._bind_source(
+                    sources[number],
+                    mount.source,
+                    place / str(number),
+                    folder / f"bind-{number}",
+                    read_only=mount.read_only,
+                    prepared=prepared,
+                )
+                prepared.mounts.append(bind(source, target, read_only=mount.read_only))
+                prepared.targets.append(target)
+        prepare_secrets(step, options.secrets, place / "secrets", prepared)
+        prepare_agents(step, options.ssh, prepared)
+        prepare_files(step, folder / "heredocs", prepared)
+
+    async def _bind_source(
+        self,
+        source: Chain | Path,
+        path: str,
+        place: Path,
+        scratch: Path,
+        *,
+        read_only: bool,
+        prepared: Prepared,
+    ) -> str:
+        trees = await self._trees(source, scratch)
+        root = RootMount(lowers=trees)
+        if not read_only:
+            upper, work = make_folders(scratch, ("upper", "work"))
+            root = RootMount(lowers=trees, upper=str(upper), work=str(work))
+        await asyncio.to_thread(mount_root, root, place)
+        prepared.mounted.append(place)
+        return await asyncio.to_thread(resolve_inside, place, path or "/", path or "/")
+
+    async def _trees(self, source: Chain | Path, scratch: Path) -> tuple[str, ...]:
+        if isinstance(source, Path):
+            return (str(source),)
+        make_folders(scratch.parent, (scratch.name,))
+        return (await self._workspace.read_only(source, scratch)).lowers
+
+    async def _fill_cache(self, path: Path, source: Chain | Path, inner: str, folder: Path) -> None:
+        lowers = await self._trees(source, folder / "cache-source")
+        await run_worker(
+            "wherry.engine.build.copying:copy",
+            {
+                "root": {"path": str(path)},
+                "destination": "/",
+                "jobs": [
+                    {"kind": "tree", "tree": {"lowers": list(lowers)}, "paths": [inner or "/"]}
+                ],
+            },
+        )
+
+
+def _depth(mount: JsonValue) -> int:
+    return str(mount["destination"]).count("/") if isinstance(mount, Mapping) else 0
+
+
+def _finish(root: RootMount, targets: tuple[str, ...]) -> bool:
+    """Takes mount points away; answers whether the step changed anything."""
+    if targets:
+        remove_stubs(Path(root.upper), root.lowers, targets)
+    with os.scandir(root.upper) as entries:
+        return next(entries, None) is not None
+
+
+async def _kill(handle: ShimHandle) -> None:
+    try:
+        handle.send_signal(signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    await asyncio.shield(handle.exited)
+
+
+async def _read_frames(connection: socket.socket, output: Output) -> bytes:
+    """Passes output on as it comes; answers the end of it."""
+    loop = asyncio.get_running_loop()
+    buffer = bytearray()
+    tail = bytearray()
+    while True:
+        try:
+            data = await loop.sock_recv(connection, 1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            return bytes(tail[-TAIL_BYTES:])
+        buffer += data
+        while len(buffer) >= 8:
+            length = int.from_bytes(buffer[4:8], "big")
+            if len(buffer) < 8 + length:
+                break
+            payload = bytes(buffer[8 : 8 + length])
+            output(2 if buffer[0] == 2 else 1, payload)
+            tail += payload
+            del tail[:-TAIL_BYTES]
+            del buffer[: 8 + length]
+
+
+def new_container_id() -> str:
+    """For a step."""
+    return new_id()

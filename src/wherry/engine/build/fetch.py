@@ -1,0 +1,193 @@
+"""Files from elsewhere: ADD of URLs and git repositories, remote contexts.
+
+Downloads are kept under ROOT/build-cache/http by URL and asked for again with their ETag, so that the cache
+key of an ADD is the content, as BuildKit's. git is the system's; credentials are never asked for.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from wherry.lib.program import ProgramFailed, ProgramMissing, run_program
+from wherry.model.errors import InvalidArgument, NotSupported, Unavailable
+
+GIT_URL = re.compile(r"(git@[\w.-]+:|git://|ssh://|github\.com/)|(https?://.+\.git)(#.*)?$")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A download; `name` is what it is called in the image."""
+
+    path: Path
+    digest: str  # hexadecimal SHA-256
+    name: str
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitSource:
+    """A repository at a branch, tag or commit, and a folder in it."""
+
+    url: str
+    ref: str = ""
+    folder: str = ""
+
+
+def is_url(source: str) -> bool:
+    """Whether a source of ADD is downloaded."""
+    return source.startswith(("http://", "https://"))
+
+
+def is_git(source: str) -> bool:
+    """Whether a source is a git repository."""
+    return GIT_URL.match(source) is not None
+
+
+def parse_git(source: str) -> GitSource:
+    """`https://host/repo.git#ref:folder`."""
+    url, _, fragment = source.partition("#")
+    ref, _, folder = fragment.partition(":")
+    if url.startswith("github.com/"):
+        url = f"https://{url}"
+    if ref.startswith("-") or url.startswith("-"):
+        raise InvalidArgument(f"invalid git reference: {source}")
+    return GitSource(url=url, ref=ref, folder=folder.strip("/"))
+
+
+class Fetcher:
+    """Downloads of one engine."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / "build-cache" / "http"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def get(self, url: str) -> Fetched:
+        """The file at a URL. Raises InvalidArgument, Unavailable."""
+        import aiohttp
+
+        key = hashlib.sha256(url.encode()).hexdigest()[:32]
+        record_path, path = self._folder / f"{key}.json", self._folder / key
+        known = _read_record(record_path) if path.exists() else {}
+        headers = {"User-Agent": "wherry"}
+        if known.get("etag"):
+            headers["If-None-Match"] = known["etag"]
+        temporary = self._folder / f"{key}.{secrets.token_hex(4)}"
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+                session.get(url, headers=headers) as response,
+            ):
+                if response.status == 304:
+                    return _fetched(path, known)
+                if response.status >= 400:
+                    raise InvalidArgument(
+                        f"failed to load {url}: invalid response status {response.status}"
+                    )
+                digest = hashlib.sha256()
+                with temporary.open("wb") as file:
+                    async for piece in response.content.iter_chunked(1 << 18):
+                        digest.update(piece)
+                        file.write(piece)
+                record = {
+                    "url": url,
+                    "etag": response.headers.get("ETag", ""),
+                    "digest": digest.hexdigest(),
+                    "name": _file_name(url, response.headers.get("Content-Disposition", "")),
+                    "modified": response.headers.get("Last-Modified", ""),
+                }
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"failed to load {url}: {error}") from error
+        temporary.rename(path)
+        record_path.write_text(json.dumps(record))
+        return _fetched(path, record)
+
+    async def find_commit(self, source: GitSource) -> str:
+        """The commit that a reference means now. Raises NotSupported, InvalidArgument."""
+        if COMMIT.fullmatch(source.ref):
+            return source.ref
+        wanted = source.ref or "HEAD"
+        output = await _git("ls-remote", source.url, wanted, f"{wanted}^{{}}")
+        lines = [line.split() for line in output.splitlines() if line.strip()]
+        if not lines:
+            raise InvalidArgument(f"repository does not contain ref {wanted}")
+        peeled = [line[0] for line in lines if line[1].endswith("^{}")]
+        return (peeled or [lines[0][0]])[0]
+
+    async def checkout(self, source: GitSource, target: Path) -> str:
+        """Clones at the commit, shallow where the server allows. Answers the commit."""
+        commit = await self.find_commit(source)
+        await _git("init", "-q", str(target))
+        in_target = ("-C", str(target))
+        try:
+            await _git(*in_target, "fetch", "-q", "--depth=1", source.url, commit)
+        except InvalidArgument:
+            await _git(*in_target, "fetch", "-q", source.url, source.ref or "HEAD")
+        await _git(*in_target, "checkout", "-q", commit)
+        await _git(*in_target, "submodule", "-q", "update", "--init", "--recursive", "--depth=1")
+        return commit
+
+    async def archive_git(self, source: GitSource, target: Path, tar: Path) -> str:
+        """The repository's files as a tar, without `.git`. Answers the commit."""
+        commit = await self.checkout(source, target)
+        tree = f"{commit}:{source.folder}" if source.folder else commit
+        await _git("-C", str(target), "archive", "--format=tar", "-o", str(tar), tree)
+        return commit
+
+
+async def _git(*arguments: str) -> str:
+    env = {
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "HOME": "/nonexistent",
+        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh:file",
+    }
+    for name in ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        if name in os.environ:
+            env[name] = os.environ[name]
+    try:
+        done = await run_program(["git", *arguments], env=env, timeout_s=TIMEOUT_S)
+    except ProgramMissing as error:
+        raise NotSupported("git repositories need the program git: install package git") from error
+    except ProgramFailed as error:
+        raise InvalidArgument(f"git {arguments[0]}: {error}") from error
+    return done.stdout.decode(errors="replace")
+
+
+def _read_record(path: Path) -> dict[str, str]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in document.items()}
+
+
+def _fetched(path: Path, record: Mapping[str, str]) -> Fetched:
+    modified = record.get("modified", "")
+    mtime_ns = 0
+    if modified:
+        try:
+            parsed = email.utils.parsedate_to_datetime(modified)
+            mtime_ns = int(parsed.timestamp()) * 1_000_000_000
+        except (TypeError, ValueError):
+            mtime_ns = 0
+    return Fetched(path=path, digest=record["digest"], name=record["name"], mtime_ns=mtime_ns)
+
+
+def _file_name(url: str, disposition: str) -> str:
+    match = re.search(r'filename="?([^";]+)"?', disposition)
+    name = match[1] if match else unquote(urlsplit(url).path.rpartition("/")[2])
+    name = name.rpartition("/")[2]
+    return name if name not in {"", ".", ".."} else "download"

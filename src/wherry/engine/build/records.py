@@ -1,0 +1,191 @@
+"""What a build is asked, what the cache remembers, and what a build tells while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wherry.build.errors import Span, format_excerpt
+from wherry.model.container import Ulimit
+from wherry.model.errors import EngineError
+from wherry.model.image import Platform
+
+CANCELLED = "build cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where the result goes beside, or instead of, the image store: type is image, local, tar, oci or docker."""
+
+    type: str = "image"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """One request. Secrets are bytes by id, agents socket paths by id; neither is ever written down."""
+
+    dockerfile: str = "Dockerfile"
+    dockerfile_text: bytes | None = None
+    tags: tuple[str, ...] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    pull: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network_mode: str = ""
+    shm_size: int = 0
+    extra_hosts: tuple[str, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    cgroup_parent: str = ""
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    platforms: tuple[Platform, ...] = ()
+    quiet: bool = False
+    remote: str = ""
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ssh: Mapping[str, str] = field(default_factory=dict, repr=False)
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    inline_cache: bool = False
+    check: bool = False
+    credentials: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheRecord:
+    """One step that the cache knows. `layers` are all diff-ids of the result, the base's included.
+
+    `result` is the key that the steps after it build on: its own, or that of the step whose content was
+    the same.
+    """
+
+    result: str
+    layers: tuple[str, ...] = ()
+    description: str = ""
+    kind: str = "regular"
+    size_bytes: int = 0
+    created: str = ""
+    last_used: str = ""
+    use_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryStep:
+    """One step of a finished build."""
+
+    name: str
+    cached: bool = False
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRecord:
+    """A finished build, for `wherry build history`."""
+
+    id: str
+    created: str
+    seconds: float
+    status: str  # completed, error, cancelled
+    dockerfile: str = ""
+    target: str = ""
+    tags: tuple[str, ...] = ()
+    image: str = ""
+    error: str = ""
+    steps: tuple[HistoryStep, ...] = ()
+    log: str = ""
+
+
+# ---- what a build tells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """All steps are known: their numbers are their places in `names`."""
+
+    names: tuple[str, ...]  # as progress shows them: "[stage 2/5] RUN true"
+    classic: tuple[str, ...]  # as the classic builder shows them: "RUN true"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted:
+    """A step has begun, or was found in the cache."""
+
+    number: int
+    cached: bool = False
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutput:
+    """Output of a RUN; stream 1 or 2."""
+
+    number: int
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """A step has ended; `short_id` stands for the state after it."""
+
+    number: int
+    short_id: str = ""
+    error: str = ""
+    made_container: str = ""
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A line for the person who builds: a lint finding, what is being pulled."""
+
+    text: str
+    stream: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """The end of a build that succeeded."""
+
+    image_id: str = ""
+    tags: tuple[str, ...] = ()
+    output: Path | None = None
+    warnings: tuple[str, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+BuildEvent = Planned | StepStarted | StepOutput | StepDone | Notice
+Report = Callable[[BuildEvent], None]
+
+
+class StepFailed(EngineError):
+    """A step could not be done; `exit_code` is 0 unless a RUN's own program ended so."""
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        exit_code: int = 0,
+        tail: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+        self.tail = tail
+        self.hint = hint
+        self.excerpt = ""
+
+    def place(self, filename: str, start: int, end: int, lines: tuple[str, ...]) -> None:
+        """Says where in the Dockerfile the step stands."""
+        if not self.excerpt:
+            self.excerpt = format_excerpt(filename, Span(start, end, start, 1), lines)

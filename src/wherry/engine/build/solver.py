@@ -1,0 +1,714 @@
+"""One build: stages as a graph, solved from the target; what the cache has is not done again.
+
+Theory of operation. Each stage that the target needs is one task, started when something asks for it, so that
+independent stages run side by side (a semaphore bounds the steps that work at once). Inside a stage steps
+follow each other. Every step has a key (`build.cachekey`) that begins with its parent's; a key that the cache
+knows gives the layers at once. COPY from a stage has two keys: one of the stage, which needs no look at files,
+and one of the files' content, so that a stage that was rebuilt to the same files does not rebuild what copies
+them. A step that is done although its key is known (`--no-cache`) gets a key of what came out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from wherry.build import cachekey
+from wherry.build.lint import Warning_, check_program, check_resolution, parse_check_options
+from wherry.build.parser import parse_dockerfile
+from wherry.build.plan import (
+    PROXY_ARGS,
+    CopyStep,
+    ImageState,
+    RunStep,
+    StagePlan,
+    Step,
+    WorkdirStep,
+    plan_stage,
+)
+from wherry.build.stages import (
+    Reference,
+    Resolution,
+    Stage,
+    find_needed,
+    parse_program,
+    platform_args,
+    resolve,
+)
+from wherry.engine.build.cache import BuildCache
+from wherry.engine.build.contexts import BuildContext, Contexts
+from wherry.engine.build.execution import Runner, new_container_id
+from wherry.engine.build.fetch import Fetcher
+from wherry.engine.build.flights import Done, Flights, Listener
+from wherry.engine.build.layers import Chain, Layer, Packer, Solved, Workspace
+from wherry.engine.build.records import (
+    BuildOptions,
+    CacheRecord,
+    Notice,
+    Planned,
+    Report,
+    StepDone,
+    StepFailed,
+    StepOutput,
+    StepStarted,
+)
+from wherry.engine.build.transfer import Source, Transfers
+from wherry.engine.clock import format_time, now
+from wherry.engine.images import Images
+from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
+from wherry.model.image import HistoryEntry, Image, Platform
+from wherry.model.platforms import format_platform, host_platform, parse_platform
+
+COMMENT = "buildkit.dockerfile.v0"
+Pull = Callable[[str, Platform | None, BuildOptions, Callable[[str], None]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What builds share."""
+
+    images: Images
+    pull: Pull
+    runner: Runner
+    transfers: Transfers
+    workspace: Workspace
+    packer: Packer
+    cache: BuildCache
+    flights: Flights
+    contexts: Contexts
+    fetcher: Fetcher
+    working: asyncio.Semaphore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """A stage, solved: its files, the key of them, its config and history."""
+
+    chain: Chain
+    key: str
+    state: ImageState
+    shown: str = ""  # what progress calls the state after the last step
+    history: tuple[HistoryEntry, ...] = ()
+    platform: Platform = field(default_factory=Platform)
+    base: Image | None = None
+
+
+@dataclass(slots=True)
+class StepTime:
+    """For the record of the build."""
+
+    name: str
+    cached: bool = False
+    seconds: float = 0.0
+    error: str = ""
+
+
+class Build:
+    """One build for one platform."""
+
+    def __init__(
+        self,
+        services: Services,
+        options: BuildOptions,
+        context: BuildContext,
+        dockerfile: bytes,
+        report: Report,
+        platform: Platform | None = None,
+    ) -> None:
+        self._services = services
+        self._options = options
+        self._context = context
+        self._report = report
+        self._named: dict[str, BuildContext] = {}
+        self._wanted = platform
+        self._build_platform = host_platform()
+        self.platform = platform or self._build_platform
+        self.program = parse_program(parse_dockerfile(dockerfile, options.dockerfile))
+        self.target = self.program.get_target(options.target)
+        self.resolution = self._resolve()
+        self.needed = find_needed(self.resolution, self.target)
+        self.epoch = _parse_epoch(options.build_args.get("SOURCE_DATE_EPOCH", ""))
+        self.warnings: list[Warning_] = []
+        self.times: dict[int, StepTime] = {}
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._stages: dict[int, asyncio.Task[StageResult]] = {}
+        self._plans: dict[int, StagePlan] = {}
+        self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
+        self._recording: set[asyncio.Task[None]] = set()
+        self._held: list[Layer] = []
+        self._used_keys: list[str] = []
+
+    def _resolve(self) -> Resolution:
+        return resolve(
+            self.program,
+            build_args=self._options.build_args,
+            platform_values=platform_args(
+                _plain(self._build_platform), _plain(self.platform), self._options.target
+            ),
+            named_contexts=frozenset(name.lower() for name in self._options.contexts),
+        )
+
+    def check(self) -> tuple[Warning_, ...]:
+        """Lint findings, those of plans included once stages are solved."""
+        found = [*check_program(self.program, self._context.ignore)]
+        found += [*check_resolution(self.resolution), *self.warnings]
+        text = self._options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") or (
+            self.program.dockerfile.directives.get("check", "")
+        )
+        options = parse_check_options(text)
+        unique = dict.fromkeys(found)
+        return tuple(
+            sorted((w for w in unique if options.shows(w.rule)), key=lambda found: found.start)
+        )
+
+    async def plan_all(self) -> None:
+        """Plans every needed stage without solving it: for `--check`."""
+        states: dict[int, ImageState] = {}
+        for index in sorted(self.needed):
+            reference = self.resolution.bases[index]
+            if reference.kind == "stage":
+                state = states[reference.index]
+            elif reference.kind == "image":
+                try:
+                    image = self._services.images.get(reference.name)
+                    state = ImageState(config=image.config, author=image.author)
+                except NoSuchImage:
+                    state = ImageState()
+            else:
+                state = ImageState()
+            plan = plan_stage(self.resolution, self.program.stages[index], state)
+            states[index] = plan.state
+            self.warnings.extend(plan.warnings)
+
+    async def run(self) -> StageResult:
+        """Solves the target. Raises EngineError; what was done is kept in the cache either way."""
+        self._announce()
+        try:
+            result = await self._solve(self.target.index)
+            await result.chain.diff_ids()
+            return result
+        finally:
+            for task in self._stages.values():
+                task.cancel()
+            if self._stages:
+                await asyncio.wait(self._stages.values())
+            if self._recording:
+                await asyncio.wait(self._recording)
+            for task in self._stages.values():
+                if not task.cancelled():
+                    task.exception()
+            self._services.cache.save_uses(self._used_keys)
+            self._let_go()
+
+    def unused_args(self) -> list[str]:
+        """Build arguments that no ARG took, as the classic builder warns of them."""
+        known = {name for plan in self._plans.values() for name in plan.used_args}
+        known |= self.resolution.declared_globals | PROXY_ARGS | set(self.resolution.globals)
+        return sorted(
+            name
+            for name in self._options.build_args
+            if name not in known and not name.startswith(("BUILDKIT_", "SOURCE_DATE_EPOCH"))
+        )
+
+    # ---- steps and their numbers
+
+    def _announce(self) -> None:
+        names: list[str] = []
+        classic: list[str] = []
+        for arg in self.program.global_args:
+            names.append("")
+            classic.append(_one_line(arg.source.original))
+        for index in sorted(self.needed):
+            stage = self.program.stages[index]
+            total = 1 + sum(_shown(instruction) for instruction in stage.instructions)
+            place = 1
+            self._numbers[index, 0] = len(names)
+            names.append(f"[{stage.label} 1/{total}] {_one_line(stage.from_.source.original)}")
+            classic.append(_one_line(stage.from_.source.original))
+            for at, instruction in enumerate(stage.instructions, 1):
+                text = _one_line(instruction.source.original)
+                self._numbers[index, at] = len(names)
+                if _shown(instruction):
+                    place += 1
+                    names.append(f"[{stage.label} {place}/{total}] {text}")
+                else:
+                    names.append("")
+                classic.append(text)
+        self.times = {number: StepTime(name) for number, name in enumerate(names) if name}
+        self._report(Planned(names=tuple(names), classic=tuple(classic)))
+        for number in range(len(self.program.global_args)):
+            self._report(StepStarted(number=number))
+            self._report(StepDone(number=number))
+
+    def _finish(self, number: int, started: float, shown: str, *, cached: bool) -> None:
+        entry = self.times.get(number)
+        if entry is not None:
+            entry.cached, entry.seconds = cached, time.monotonic() - started
+        self._report(StepDone(number=number, short_id=shown[:12], cached=cached))
+
+    # ---- stages
+
+    async def _solve(self, index: int) -> StageResult:
+        task = self._stages.get(index)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(
+                self._solve_stage(self.program.stages[index]), name=f"build stage {index}"
+            )
+            self._stages[index] = task
+        return await asyncio.shield(task)
+
+    def _begin_sources(self, stage: Stage, plan: StagePlan) -> None:
+        """Starts the stages that this one will copy from, so that they run beside it."""
+        for step in plan.steps:
+            references: tuple[Reference | None, ...] = ()
+            if isinstance(step, CopyStep):
+                references = (step.source,)
+            elif isinstance(step, RunStep):
+                references = step.mount_sources
+            for reference in references:
+                if reference is not None and reference.kind == "stage":
+                    self._start(reference.index)
+        del stage
+
+    def _start(self, index: int) -> None:
+        if index not in self._stages:
+            self._stages[index] = asyncio.get_running_loop().create_task(
+                self._solve_stage(self.program.stages[index]), name=f"build stage {index}"
+            )
+
+    async def _solve_stage(self, stage: Stage) -> StageResult:
+        number = self._numbers[stage.index, 0]
+        started = time.monotonic()
+        self._report(StepStarted(number=number))
+        try:
+            result = await self._solve_base(stage, self.resolution.bases[stage.index])
+        except EngineError as error:
+            self._fail(number, error, started)
+            raise
+        shown = result.base.id.partition(":")[2] if result.base is not None else result.shown
+        result = replace(result, shown=shown)
+        self._finish(number, started, shown, cached=False)
+        plan = plan_stage(self.resolution, stage, result.state)
+        self._plans[stage.index] = plan
+        self.warnings.extend(plan.warnings)
+        self._begin_sources(stage, plan)
+        if plan.triggers:
+            text = "trigger" if plan.triggers == 1 else "triggers"
+            self._report(Notice(text=f"# Executing {plan.triggers} build {text}\n"))
+        no_cache = self._options.no_cache or any(
+            name.lower() in {stage.from_.name, str(stage.index)}
+            for name in self._options.no_cache_filter
+        )
+        for at, step in enumerate(plan.steps, 1 - plan.triggers):
+            number = self._numbers.get((stage.index, at), -1)
+            result = await self._solve_step(step, number, result, no_cache=no_cache)
+        return result
+
+    async def _solve_base(self, stage: Stage, reference: Reference) -> StageResult:
+        if reference.kind == "stage":
+            result = await self._solve(reference.index)
+            return replace(result, state=replace(result.state, cmd_is_set=False))
+        platform = parse_platform(reference.platform) if reference.platform else None
+        chosen = platform or self._wanted
+        if reference.kind == "named":
+            spec = self._options.contexts[self._named_key(reference.name)]
+            if not spec.startswith("docker-image://"):
+                raise InvalidArgument(
+                    f"FROM {reference.name}: a folder cannot be the base of a stage"
+                )
+            reference = Reference(kind="image", name=spec.removeprefix("docker-image://"))
+        if reference.kind == "scratch":
+            return StageResult(
+                chain=Chain(),
+                key=cachekey.base_key((), format_platform(chosen or self.platform)),
+                state=ImageState(),
+                platform=_plain(chosen or self.platform),
+            )
+        del stage
+        image = await self._image(reference.name, chosen)
+        return StageResult(
+            chain=Chain.of(image.diff_ids, over_host=image.is_host),
+            key=self._base_key(image),
+            state=ImageState(config=image.config, author=image.author),
+            history=image.history,
+            platform=image.platform,
+            base=image,
+        )
+
+    def _base_key(self, image: Image) -> str:
+        layers: tuple[str, ...] = image.diff_ids
+        if image.is_host:
+            layers = (self._services.images.host_base_of(image), *layers)
+        return cachekey.base_key(layers, format_platform(image.platform))
+
+    def _named_key(self, lowered: str) -> str:
+        return next(name for name in self._options.contexts if name.lower() == lowered)
+
+    async def _image(self, name: str, platform: Platform | None) -> Image:
+        key = (name, format_platform(platform) if platform else "")
+        task = self._images.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._find_image(name, platform))
+            self._images[key] = task
+        return await asyncio.shield(task)
+
+    async def _find_image(self, name: str, platform: Platform | None) -> Image:
+        images = self._services.images
+        if not self._options.pull or name in {"host", "host:latest"}:
+            try:
+                return images.get(name, platform)
+            except NoSuchImage:
+                pass
+        await self._services.pull(
+            name, platform, self._options, lambda text: self._report(Notice(text=text))
+        )
+        return images.get(name, platform)
+
+    # ---- steps
+
+    async def _solve_step(
+        self, step: Step, number: int, before: StageResult, *, no_cache: bool
+    ) -> StageResult:
+        started = time.monotonic()
+        try:
+            if isinstance(step, RunStep):
+                done = await self._solve_run(step, number, before, no_cache=no_cache)
+            elif isinstance(step, CopyStep):
+                done = await self._solve_copy(step, number, before, no_cache=no_cache)
+            elif isinstance(step, WorkdirStep):
+                done = await self._solve_workdir(step, number, before, no_cache=no_cache)
+            else:
+                done = self._solve_config(step, before, no_cache=no_cache)
+                self._report(StepStarted(number=number, cached=done.cached))
+        except EngineError as error:
+            if isinstance(error, StepFailed):
+                lines = self.program.dockerfile.lines
+                error.place(self._options.dockerfile, step.start, step.end, lines)
+            self._fail(number, error, started)
+            raise
+        shown = cachekey.digest_of([before.shown, done.key, step.created_by])
+        self._finish(number, started, shown, cached=done.cached)
+        entry = HistoryEntry(
+            created=done.created,
+            created_by=step.created_by,
+            comment=COMMENT,
+            empty_layer=len(done.chain.layers) == len(before.chain.layers),
+        )
+        return replace(
+            before,
+            chain=done.chain,
+            key=done.key,
+            state=step.state,
+            shown=shown,
+            history=(*before.history, entry),
+        )
+
+    def _now(self) -> str:
+        return now() if self.epoch is None else format_time(self.epoch * 1_000_000_000)
+
+    def _solve_config(self, step: Step, before: StageResult, *, no_cache: bool) -> Solved:
+        """A step that only changes the config: the cache knows when it was first done."""
+        key = cachekey.digest_of(["config", before.shown, before.key, step.created_by])
+        record = None if no_cache else self._services.cache.find(key)
+        if record is not None and self.epoch is None:
+            return Solved(chain=before.chain, key=before.key, cached=True, created=record.created)
+        created = self._now()
+        self._services.cache.put(
+            key, CacheRecord(result=key, kind="internal", created=created, last_used=now())
+        )
+        return Solved(
+            chain=before.chain, key=before.key, cached=record is not None, created=created
+        )
+
+    def _fail(self, number: int, error: EngineError, started: float) -> None:
+        entry = self.times.get(number)
+        if entry is not None and not entry.error:
+            entry.error, entry.seconds = str(error), time.monotonic() - started
+        self._report(StepDone(number=number, error=str(error)))
+
+    async def _solve_run(
+        self, step: RunStep, number: int, before: StageResult, *, no_cache: bool
+    ) -> Solved:
+        sources: dict[int, Chain | Path] = {}
+        keys: list[str] = []
+        unpack: list[int] = []
+        for at, (mount, reference) in enumerate(zip(step.mounts, step.mount_sources, strict=True)):
+            if reference is None:
+                keys.append("")
+                continue
+            source = await self._source(reference)
+            keys.append(source.key_of((mount.source or "/",), "RUN"))
+            if source.chain is not None:
+                sources[at] = source.chain
+            else:
+                unpack.append(at)
+        key = cachekey.run_key(before.key, step, tuple(keys), self._settings_key())
+        found = self._lookup(key, before, no_cache=no_cache)
+        container = new_container_id()
+        if found is not None:
+            self._report(StepStarted(number=number, cached=True))
+            return found
+        for at in unpack:
+            reference = step.mount_sources[at]
+            if reference is not None:
+                source = await self._source(reference)
+                if source.context is not None:
+                    sources[at] = await source.context.unpacked()
+        self._report(StepStarted(number=number, container=container))
+
+        async def do(output: Listener) -> Done:
+            async with self._services.working:
+                layer = await self._services.runner.run(
+                    step,
+                    before.chain,
+                    options=self._options,
+                    sources=sources,
+                    output=output,
+                    container_id=container,
+                )
+            return Done(layer=layer)
+
+        return await self._do(step, number, before, key, do, no_cache=no_cache)
+
+    def _settings_key(self) -> tuple[str, ...]:
+        """What else decides what a RUN sees, as BuildKit has it in the key."""
+        options = self._options
+        parts = [f"host={host}" for host in options.extra_hosts]
+        parts += [f"ulimit={u.name}={u.soft}:{u.hard}" for u in options.ulimits]
+        if options.network_mode not in {"", "default"}:
+            parts.append(f"network={options.network_mode}")
+        if options.shm_size:
+            parts.append(f"shm={options.shm_size}")
+        if self.epoch is not None:
+            parts.append(f"epoch={self.epoch}")
+        return tuple(parts)
+
+    async def _solve_copy(
+        self, step: CopyStep, number: int, before: StageResult, *, no_cache: bool
+    ) -> Solved:
+        source = await self._source(step.source)
+        prepared = await self._services.transfers.prepare(step, source, self.epoch)
+        parent = before.key
+        key = cachekey.copy_key(parent, step, prepared.key)
+        found = self._lookup(key, before, no_cache=no_cache)
+        if found is not None:
+            self._report(StepStarted(number=number, cached=True))
+            return found
+        self._report(StepStarted(number=number))
+
+        async def do(output: Listener) -> Done:
+            del output
+            async with self._services.working:
+                return await self._services.transfers.copy(step, before.chain, prepared, self.epoch)
+
+        if not prepared.has_tree or no_cache:
+            return await self._do(step, number, before, key, do, no_cache=no_cache)
+        return await self._do_by_content(step, number, before, key, do)
+
+    async def _do_by_content(
+        self,
+        step: CopyStep,
+        number: int,
+        before: StageResult,
+        key: str,
+        do: Callable[[Listener], Awaitable[Done]],
+    ) -> Solved:
+        """COPY from a tree: after the copy the content is known, and may be what another copy gave."""
+        done, began = await self._services.flights.join(key, do, lambda *_: None)
+        content = cachekey.copy_key(before.key, step, f"content:{done.content}")
+        found = self._lookup(content, before, no_cache=False)
+        if found is not None:
+            if began and done.layer is not None and done.layer.upper is not None:
+                self._services.workspace.discard(done.layer.upper.parent)
+            record = self._services.cache.find(content)
+            if record is not None:
+                self._services.cache.put(key, record)
+            return found
+        chain = self._take(done.layer, before)
+        solved = Solved(chain=chain, key=content, cached=False, created=self._now())
+        self._record(content, solved, step, done.layer)
+        self._record(key, solved, step, done.layer)
+        del number
+        return solved
+
+    async def _solve_workdir(
+        self, step: WorkdirStep, number: int, before: StageResult, *, no_cache: bool
+    ) -> Solved:
+        key = cachekey.workdir_key(before.key, step)
+        if self.epoch is not None:
+            key = cachekey.digest_of([key, self.epoch])
+        found = self._lookup(key, before, no_cache=no_cache)
+        if found is not None:
+            self._report(StepStarted(number=number, cached=True))
+            return found
+        self._report(StepStarted(number=number))
+
+        async def do(output: Listener) -> Done:
+            del output
+            return await self._services.transfers.make_folder(step, before.chain, self.epoch)
+
+        # The result is a function of the parent alone, so that doing it again changes no key.
+        return await self._do(step, number, before, key, do, no_cache=False)
+
+    async def _do(
+        self,
+        step: Step,
+        number: int,
+        before: StageResult,
+        key: str,
+        do: Callable[[Listener], Awaitable[Done]],
+        *,
+        no_cache: bool,
+    ) -> Solved:
+        def listen(stream: int, data: bytes) -> None:
+            self._report(StepOutput(number=number, stream=stream, data=data))
+
+        done, _ = await self._services.flights.join(key, do, listen)
+        chain = self._take(done.layer, before)
+        result = key
+        if no_cache and done.layer is not None:
+            result = cachekey.fresh_key(key, str(await done.layer.wait()))
+        solved = Solved(chain=chain, key=result, cached=False, created=self._now())
+        self._record(key, solved, step, done.layer)
+        return solved
+
+    def _take(self, layer: Layer | None, before: StageResult) -> Chain:
+        if layer is None:
+            return before.chain
+        if layer.packed is None:
+            self._services.packer.add(layer, -1 if self.epoch is None else self.epoch)
+        layer.users += 1
+        self._held.append(layer)
+        return before.chain.add(layer)
+
+    def _lookup(self, key: str, before: StageResult, *, no_cache: bool) -> Solved | None:
+        if no_cache:
+            return None
+        fresh = self._services.cache.fresh.get(key)
+        if fresh is not None:
+            for layer in fresh.chain.layers:
+                if layer.upper is not None:
+                    layer.users += 1
+                    self._held.append(layer)
+            return replace(fresh, cached=True)
+        record = self._services.cache.find(key)
+        if record is None:
+            return None
+        self._used_keys.append(key)
+        chain = before.chain
+        if list(record.layers) != [layer.diff_id for layer in chain.layers]:
+            chain = Chain.of(record.layers, over_host=chain.over_host)
+        created = record.created if self.epoch is None else self._now()
+        return Solved(chain=chain, key=record.result, cached=True, created=created)
+
+    def _record(self, key: str, solved: Solved, step: Step, layer: Layer | None) -> None:
+        """Remembers the step as soon as its layers are durable."""
+        cache = self._services.cache
+        cache.fresh[key] = solved
+
+        async def record() -> None:
+            try:
+                diff_ids = await solved.chain.diff_ids()
+                own = await layer.wait() if layer is not None else None
+                size = self._services.images.layers.get(own).size_bytes if own else 0
+                cache.put(
+                    key,
+                    CacheRecord(
+                        result=solved.key,
+                        layers=diff_ids,
+                        description=step.name,
+                        kind="regular" if isinstance(step, RunStep) else "source.local",
+                        size_bytes=size,
+                        created=solved.created,
+                        last_used=now(),
+                        use_count=1,
+                    ),
+                )
+            finally:
+                if cache.fresh.get(key) is solved:
+                    del cache.fresh[key]
+
+        task = asyncio.get_running_loop().create_task(record(), name="record build step")
+        self._recording.add(task)
+        task.add_done_callback(_see)
+
+    def _let_go(self) -> None:
+        for layer in self._held:
+            layer.users -= 1
+            upper = layer.upper
+            if layer.users == 0 and upper is not None:
+                layer.upper = None if layer.diff_id is not None else upper
+                self._services.workspace.discard(upper.parent)
+        self._held.clear()
+
+    # ---- sources
+
+    async def _source(self, reference: Reference) -> Source:
+        if reference.kind == "context":
+            return Source(label="context", context=self._context)
+        if reference.kind == "stage":
+            result = await self._solve(reference.index)
+            return Source(label=reference.name, chain=result.chain, key=result.key)
+        if reference.kind == "named":
+            return await self._named_source(reference.name)
+        if reference.kind == "scratch" or reference.name == "scratch":
+            return Source(label="scratch", chain=Chain(), key=cachekey.base_key((), ""))
+        image = await self._image(reference.name, self._wanted)
+        return Source(
+            label=reference.name,
+            chain=Chain.of(image.diff_ids, over_host=image.is_host),
+            key=self._base_key(image),
+        )
+
+    async def _named_source(self, name: str) -> Source:
+        key = self._named_key(name)
+        spec = self._options.contexts[key]
+        if spec.startswith("docker-image://"):
+            image = await self._image(spec.removeprefix("docker-image://"), self._wanted)
+            return Source(
+                label=name,
+                chain=Chain.of(image.diff_ids, over_host=image.is_host),
+                key=self._base_key(image),
+            )
+        if name not in self._named:
+            contexts = self._services.contexts
+            if spec == "local":
+                self._named[name] = contexts.named(self._context, key)
+            else:
+                self._named[name] = await contexts.archive(spec)
+        return Source(label=name, context=self._named[name])
+
+    def named_contexts(self) -> Mapping[str, BuildContext]:
+        """Those that were fetched, to be discarded with the build."""
+        return self._named
+
+
+def _see(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # the build itself waits for its layers and reports it
+
+
+def _plain(platform: Platform) -> Platform:
+    """Without the level of the processor, which is this machine's and not the image's."""
+    if platform.architecture == "amd64":
+        return replace(platform, variant="")
+    return platform
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()) if "\n" in text else text.strip()
+
+
+def _shown(instruction: object) -> bool:
+    return type(instruction).__name__ in {"Run", "Copy", "Add", "Workdir"}
+
+
+def _parse_epoch(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 12:
+        raise InvalidArgument(f"invalid SOURCE_DATE_EPOCH: {text}")
+    return int(text)

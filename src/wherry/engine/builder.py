@@ -1,0 +1,434 @@
+"""The builder: what the API asks for. Takes a context and options, gives progress and an image.
+
+Composition of the parts in `engine.build`. One instance per engine; builds run side by side and share steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wherry.build.errors import Span, format_excerpt
+from wherry.engine.build.cache import BuildCache, CacheEntry
+from wherry.engine.build.contexts import BuildContext, Contexts
+from wherry.engine.build.execution import Runner
+from wherry.engine.build.fetch import Fetcher
+from wherry.engine.build.flights import Flights
+from wherry.engine.build.layers import Packer, Workspace
+from wherry.engine.build.records import (
+    CANCELLED,
+    BuildEvent,
+    BuildOptions,
+    BuildResult,
+    HistoryRecord,
+    HistoryStep,
+    Notice,
+    Report,
+    StepOutput,
+)
+from wherry.engine.build.solver import Build, Pull, Services, StageResult
+from wherry.engine.build.transfer import Transfers
+from wherry.engine.clock import format_time, now
+from wherry.engine.containers.seams import Launcher, NetworkAttacher
+from wherry.engine.images import Images
+from wherry.engine.images.worker import run_image_worker
+from wherry.engine.settings import EngineSettings
+from wherry.engine.store import Store, Table
+from wherry.image.config import ImageConfig, descriptor_json
+from wherry.image.digest import digest_of
+from wherry.image.reference import parse_reference
+from wherry.lib.jsonvalue import JsonValue
+from wherry.model.errors import EngineError, InvalidArgument, NotFound
+from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, Platform
+from wherry.model.oci_image import OCI_INDEX
+
+logger = logging.getLogger(__name__)
+
+MAX_HISTORY = 50
+MAX_LOG = 64 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUsage:
+    """Of `system df` and `builder du`."""
+
+    entries: tuple[CacheEntry, ...]
+    mounts: tuple[tuple[str, int], ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """All of it."""
+        return sum(entry.record.size_bytes for entry in self.entries) + sum(
+            size for _, size in self.mounts
+        )
+
+
+class Builder:
+    """Builds images."""
+
+    def __init__(
+        self,
+        *,
+        settings: EngineSettings,
+        store: Store,
+        images: Images,
+        networks: NetworkAttacher,
+        shims: Launcher,
+        pull: Pull,
+        cgroup_version: int,
+        publish: Callable[[str, str, str, Mapping[str, str]], None] | None = None,
+    ) -> None:
+        self._images = images
+        self._publish = publish
+        workspace = Workspace(settings.root, images)
+        fetcher = Fetcher(settings.root)
+        self._workspace = workspace
+        self._runner = Runner(
+            settings=settings,
+            store=store,
+            networks=networks,
+            shims=shims,
+            workspace=workspace,
+            cgroup_version=cgroup_version,
+        )
+        self._cache = BuildCache(store, images)
+        images.set_cached_layers(self._cache.layers)
+        self._history = Table(store, "build_history", HistoryRecord)
+        self._services = Services(
+            images=images,
+            pull=pull,
+            runner=self._runner,
+            transfers=Transfers(workspace, fetcher),
+            workspace=workspace,
+            packer=Packer(images),
+            cache=self._cache,
+            flights=Flights(),
+            contexts=Contexts(workspace, fetcher),
+            fetcher=fetcher,
+            working=asyncio.Semaphore(max(2, (os.cpu_count() or 1))),
+        )
+        self._outputs: dict[str, Path] = {}
+
+    async def start(self) -> None:
+        """Ends what an earlier engine left of its builds."""
+        await self._runner.start()
+        for folder in sorted(self._workspace.folder.iterdir()):
+            self._workspace.discard(folder)
+
+    async def close(self) -> None:
+        """Waits for layers that are being packed."""
+        await self._services.packer.close()
+
+    # ---- building
+
+    async def build(
+        self, options: BuildOptions, body: AsyncIterator[bytes], report: Report
+    ) -> BuildResult:
+        """Builds. Raises DockerfileError, StepFailed, EngineError; cancelling it leaves nothing behind.
+
+        `report` is called on the loop, in the order of what happens.
+        """
+        log = _Log(report)
+        started, created = time.monotonic(), now()
+        builds: list[Build] = []
+        status, error_text = "error", ""
+        result = BuildResult()
+        try:
+            result = await self._build(options, body, log.report, builds)
+            status = "completed"
+        except asyncio.CancelledError:
+            status, error_text = "cancelled", CANCELLED
+            raise
+        except EngineError as error:
+            error_text = str(error)
+            raise
+        finally:
+            if not options.check:
+                self._remember(
+                    HistoryRecord(
+                        id=secrets.token_hex(12),
+                        created=created,
+                        seconds=time.monotonic() - started,
+                        status=status,
+                        dockerfile=options.dockerfile,
+                        target=options.target,
+                        tags=options.tags,
+                        image=result.image_id,
+                        error=error_text,
+                        steps=tuple(
+                            HistoryStep(
+                                name=step.name,
+                                cached=step.cached,
+                                seconds=step.seconds,
+                                error=step.error,
+                            )
+                            for build in builds
+                            for step in build.times.values()
+                        ),
+                        log=log.text(),
+                    )
+                )
+        return result
+
+    async def _build(
+        self,
+        options: BuildOptions,
+        body: AsyncIterator[bytes],
+        report: Report,
+        builds: list[Build],
+    ) -> BuildResult:
+        tags = tuple(parse_reference(tag).with_default_tag().familiar() for tag in options.tags)
+        for name in options.tags:
+            if parse_reference(name).digest:
+                raise InvalidArgument("cannot build tag with digest")
+        context, options, dockerfile = await self._services.contexts.receive(options, body)
+        try:
+            with self._images.building():
+                platforms: Sequence[Platform | None] = options.platforms or (None,)
+                images: list[tuple[Build, StageResult, Image]] = []
+                for platform in platforms:
+                    build = Build(self._services, options, context, dockerfile, report, platform)
+                    builds.append(build)
+                    if options.check:
+                        await build.plan_all()
+                        continue
+                    solved = await build.run()
+                    image = await self._make_image(build, solved, options)
+                    images.append((build, solved, image))
+                warnings = self._warnings(builds, options, report)
+                if options.check:
+                    return BuildResult(warnings=warnings)
+                await self._tag(images, tags)
+                output = await self._write_output(images, options, context)
+                image = images[0][2]
+                return BuildResult(
+                    image_id=image.id,
+                    tags=tags,
+                    output=output,
+                    warnings=warnings,
+                    metadata=_metadata(image, tags),
+                )
+        finally:
+            for build in builds:
+                for named in build.named_contexts().values():
+                    self._services.contexts.discard(named)
+            self._services.contexts.discard(context)
+            self._images.collect()
+
+    def _warnings(
+        self, builds: Sequence[Build], options: BuildOptions, report: Report
+    ) -> tuple[str, ...]:
+        found = dict.fromkeys(warning for build in builds for warning in build.check())
+        lines = builds[0].program.dockerfile.lines
+        texts: list[str] = []
+        for warning in found:
+            place = format_excerpt(
+                options.dockerfile,
+                Span(warning.start, warning.end, warning.start, 1),
+                lines,
+            )
+            texts.append(
+                f"{warning.rule.name}: {warning.message} (line {warning.start})"
+                if not options.check
+                else f"WARNING: {warning.rule.name} - {warning.rule.url}\n{warning.message}\n{place}"
+            )
+        unused = sorted({name for build in builds for name in build.unused_args()})
+        if unused and not options.check:
+            names = " ".join(unused)
+            report(Notice(text=f"[Warning] One or more build-args [{names}] were not consumed\n"))
+        return tuple(texts)
+
+    async def _make_image(self, build: Build, solved: StageResult, options: BuildOptions) -> Image:
+        state = solved.state
+        config = state.config
+        if options.labels:
+            config = replace(config, labels={**config.labels, **options.labels})
+        diff_ids = await solved.chain.diff_ids()
+        made = ImageConfig(
+            platform=solved.platform,
+            config=replace(config, image="", hostname="", domainname=""),
+            diff_ids=diff_ids,
+            history=_mark_empty(solved, diff_ids),
+            created=_created(build, solved),
+            author=state.author,
+        )
+        return await self._images.make_image(made, solved.base)
+
+    async def _tag(
+        self, images: Sequence[tuple[Build, StageResult, Image]], tags: Sequence[str]
+    ) -> None:
+        if len(images) == 1:
+            for tag in tags:
+                self._images.tag(images[0][2].id, tag)
+            return
+        index = await self._make_index([image for _, _, image in images])
+        for tag in tags:
+            canonical = parse_reference(tag).with_default_tag().canonical()
+            for _, _, image in reversed(images):
+                self._images.point(canonical, image.id, index)
+
+    async def _make_index(self, images: Sequence[Image]) -> Descriptor:
+        entries: list[JsonValue] = [
+            descriptor_json(replace(image.manifest, platform=image.platform))
+            for image in images
+            if image.manifest is not None
+        ]
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+        data = json.dumps(document, separators=(",", ":")).encode()
+        digest = digest_of(data)
+        await self._images.put_blob(digest, data)
+        return Descriptor(media_type=OCI_INDEX, digest=digest, size=len(data))
+
+    # ---- outputs
+
+    async def _write_output(
+        self,
+        images: Sequence[tuple[Build, StageResult, Image]],
+        options: BuildOptions,
+        context: BuildContext,
+    ) -> Path | None:
+        kinds = [output.type for output in options.outputs if output.type != "image"]
+        if not kinds:
+            return None
+        del context
+        _, solved, image = images[0]
+        path = self._images.content.tmp / f"build-output-{secrets.token_hex(8)}"
+        with path.open("wb") as file:
+            if kinds[0] in {"local", "tar"}:
+                trees = await self._workspace.trees(solved.chain)
+                await run_image_worker(
+                    "wherry.image.layer.diff:export",
+                    {"trees": [str(tree) for tree in trees], "output": file.fileno()},
+                    fds=(file.fileno(),),
+                )
+            elif kinds[0] in {"oci", "docker"}:
+                refs = list(image.repo_tags) or [image.id]
+                async for piece in self._images.save(refs):
+                    file.write(piece)
+            else:
+                raise InvalidArgument(f'exporter "{kinds[0]}" could not be found')
+        self._outputs[path.name] = path
+        return path
+
+    def take_output(self, name: str) -> Path:
+        """The file of a build's output; the caller removes it. Raises NotFound."""
+        path = self._outputs.pop(name, None)
+        if path is None:
+            raise NotFound(f"no such build output: {name}")
+        return path
+
+    # ---- cache and history
+
+    async def usage(self) -> CacheUsage:
+        """What the cache holds."""
+        mounts = await asyncio.to_thread(_mount_sizes, self._runner.cache_folder)
+        return CacheUsage(entries=tuple(self._cache.entries()), mounts=tuple(mounts))
+
+    async def prune(
+        self,
+        *,
+        all_: bool = False,
+        keep_bytes: int = 0,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> tuple[list[str], int]:
+        """Forgets what no image has (`all_`: everything); answers ids and bytes."""
+        deleted, freed = self._cache.prune(all_=all_, keep_bytes=keep_bytes, filters=filters or {})
+        if all_ and not filters and not keep_bytes:
+            mounts = await asyncio.to_thread(_mount_sizes, self._runner.cache_folder)
+            for name, size in mounts:
+                self._workspace.discard(self._runner.cache_folder / name)
+                deleted.append(name)
+                freed += size
+        self._images.collect()
+        return deleted, freed
+
+    def history(self) -> tuple[HistoryRecord, ...]:
+        """Finished builds, the newest first."""
+        records = [record for _, record in self._history.items()]
+        return tuple(sorted(records, key=lambda record: record.created, reverse=True))
+
+    def get_history(self, ref: str) -> HistoryRecord:
+        """One of them, by a prefix of its id. Raises NotFound."""
+        found = [record for record in self.history() if record.id.startswith(ref)]
+        if len(found) != 1:
+            raise NotFound(f"no such build: {ref}")
+        return found[0]
+
+    def _remember(self, record: HistoryRecord) -> None:
+        self._history.put(record.id, record)
+        for old in self.history()[MAX_HISTORY:]:
+            self._history.delete(old.id)
+
+
+class _Log:
+    """Passes events on and keeps the text of a build for its record."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def report(self, event: BuildEvent) -> None:
+        """One event."""
+        if isinstance(event, StepOutput) and self._size < MAX_LOG:
+            self._parts.append(event.data)
+            self._size += len(event.data)
+        self._report(event)
+
+    def text(self) -> str:
+        """What was printed."""
+        return b"".join(self._parts)[:MAX_LOG].decode(errors="replace")
+
+
+def _created(build: Build, solved: StageResult) -> str:
+    """When the last step was first done, so that the same build gives the same image."""
+    if build.epoch is not None:
+        return format_time(build.epoch * 1_000_000_000)
+    return solved.history[-1].created if solved.history else now()
+
+
+def _mark_empty(solved: StageResult, diff_ids: tuple[Digest, ...]) -> tuple[HistoryEntry, ...]:
+    """History with as many layers as there are: a layer that turned out empty has none."""
+    entries = list(solved.history)
+    surplus = sum(not entry.empty_layer for entry in entries) - len(diff_ids)
+    layers = list(solved.chain.layers)
+    position = len(layers)
+    for at in range(len(entries) - 1, -1, -1):
+        if surplus <= 0 or entries[at].empty_layer:
+            continue
+        position -= 1
+        if 0 <= position < len(layers) and layers[position].diff_id is None:
+            entries[at] = replace(entries[at], empty_layer=True)
+            surplus -= 1
+    return tuple(entries)
+
+
+def _metadata(image: Image, tags: Sequence[str]) -> Mapping[str, object]:
+    manifest = image.manifest
+    return {
+        "containerimage.config.digest": image.id,
+        "containerimage.digest": manifest.digest if manifest is not None else image.id,
+        "image.name": ",".join(tags),
+    }
+
+
+def _mount_sizes(folder: Path) -> list[tuple[str, int]]:
+    sizes: list[tuple[str, int]] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            total = 0
+            for parent, _, files in os.walk(entry):
+                for name in files:
+                    try:
+                        total += os.lstat(os.path.join(parent, name)).st_size
+                    except OSError:
+                        continue
+            sizes.append((entry.name, total))
+    return sizes
