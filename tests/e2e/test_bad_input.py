@@ -57,7 +57,7 @@ def ask(
         ),
         (["--network", "container:nope"], "No such container: nope"),
         (["--network", "nope"], "network nope not found"),
-        (["--security-opt", "nope"], "invalid --security-opt"),
+        (["--security-opt", "nope"], "Invalid --security-opt"),
         (["--runtime", "nope"], "unknown or invalid runtime name: nope"),
         (["--restart", "always", "--rm"], "conflicting options"),
     ],
@@ -97,13 +97,13 @@ def test_unknown_things(engine: Engine, busybox: str) -> None:
     done = engine.run("docker", "run", "--pull", "never", "nope:latest", check=False)
     assert done.returncode == 125
     assert "No such image: nope:latest" in done.stderr
-    engine.docker("run", "-d", "--name", "c", busybox, "sleep", "60")
-    done = engine.run("docker", "kill", "-s", "NOPE", "c", check=False)
+    engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
+    done = engine.run("docker", "kill", "-s", "NOPE", "c1", check=False)
     assert "Invalid signal: NOPE" in done.stderr
-    taken = engine.run("docker", "run", "--name", "c", busybox, check=False)
+    taken = engine.run("docker", "run", "--name", "c1", busybox, check=False)
     assert taken.returncode == 125
-    assert 'Conflict. The container name "/c" is already in use by container' in taken.stderr
-    engine.docker("rm", "-f", "c")
+    assert 'Conflict. The container name "/c1" is already in use by container' in taken.stderr
+    engine.docker("rm", "-f", "c1")
 
 
 @pytest.mark.usefixtures("busybox")
@@ -176,7 +176,7 @@ def test_a_large_environment_and_many_mounts(engine: Engine, busybox: str, tmp_p
 
 
 def test_a_client_that_goes_between_attach_and_start(engine: Engine, busybox: str) -> None:
-    identity = engine.docker("create", "-i", "--name", "c", busybox, "sh", "-c", "echo on; cat")
+    identity = engine.docker("create", "-i", "--name", "c1", busybox, "sh", "-c", "echo on; cat")
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(str(engine.socket))
         raw.sendall(
@@ -184,10 +184,10 @@ def test_a_client_that_goes_between_attach_and_start(engine: Engine, busybox: st
             "Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode()
         )
         assert b"101" in raw.recv(4096)
-    engine.docker("start", "c")
-    engine.docker("stop", "-t", "0", "c")
-    assert engine.docker("logs", "c") == "on"
-    engine.docker("rm", "c")
+    engine.docker("start", "c1")
+    engine.docker("stop", "-t", "0", "c1")
+    assert engine.docker("logs", "c1") == "on"
+    engine.docker("rm", "c1")
 
 
 def poisoned_image(
@@ -276,12 +276,12 @@ def test_python_in_the_image_is_never_imported(engine: Engine, tmp_path: Path) -
     assert engine.docker("run", "--rm", tag, "echo", "fine") == "fine"
     missing = engine.run("docker", "run", "--rm", tag, "nope", check=False)
     assert (missing.returncode, "executable file not found" in missing.stderr) == (127, True)
-    engine.docker("run", "-d", "--name", "c", tag, "sleep", "60")
-    assert engine.docker("exec", "c", "echo", "fine") == "fine"
-    assert engine.run("docker", "exec", "c", "nope", check=False).returncode == 127
+    engine.docker("run", "-d", "--name", "c1", tag, "sleep", "60")
+    assert engine.docker("exec", "c1", "echo", "fine") == "fine"
+    assert engine.run("docker", "exec", "c1", "nope", check=False).returncode == 127
     (tmp_path / "copied").write_text("x")
-    engine.docker("cp", str(tmp_path / "copied"), "c:/")
-    engine.docker("rm", "-f", "c")
+    engine.docker("cp", str(tmp_path / "copied"), "c1:/")
+    engine.docker("rm", "-f", "c1")
     engine.docker("rmi", "-f", tag)
 
 
@@ -320,10 +320,10 @@ def test_output_without_a_newline(engine: Engine, busybox: str) -> None:
         "head -c 20000000 /dev/zero | tr '\\0' x",
         deadline_s=120,
     )
-    with engine.spawn("docker", "logs", "c") as process:
+    with engine.spawn("docker", "logs", "c1") as process:
         counted = subprocess.run(
             ["wc", "-c"], stdin=process.stdout, capture_output=True, check=True
         )
         process.wait(60)
     assert int(counted.stdout) == 20_000_000
-    engine.docker("rm", "c")
+    engine.docker("rm", "c1")

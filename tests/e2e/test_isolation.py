@@ -64,7 +64,6 @@ def test_no_trace_of_the_host_in_its_mounts(engine: Engine, busybox: str) -> Non
         "/etc/hosts",
         "/etc/hostname",
         "/etc/resolv.conf",
-        "/proc/kcore",
         "/proc/sys",
         "/sys/firmware",
     ):
@@ -82,7 +81,7 @@ def test_no_trace_of_the_host_in_its_mounts(engine: Engine, busybox: str) -> Non
         "echo 1 > /sys/kernel/mm/ksm/run",
         "cat /proc/kcore | head -c 1 | grep .",
         "unshare -m true",
-        "date -s 2020-01-01",
+        "nc -l -p 80 & chroot / hwclock -w",
         "chroot /proc/1/root mount -o remount,rw /sys",
     ],
 )
@@ -101,7 +100,7 @@ def test_privileged_may(engine: Engine, busybox: str) -> None:
         busybox,
         "sh",
         "-c",
-        "mkdir /m; mount -t tmpfs none /m; ls /dev/mem /dev/kmsg",
+        "mkdir /m; mount -t tmpfs none /m; ls /dev/kmsg",
     )
 
 
@@ -156,16 +155,16 @@ def test_limits_reach_the_kernel(engine: Engine, busybox: str) -> None:
         "sleep",
         "60",
     )
-    assert engine.docker("exec", "c", "sh", "-c", "ulimit -Sn; ulimit -Hn") == "111\n222"
-    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    assert engine.docker("exec", "c1", "sh", "-c", "ulimit -Sn; ulimit -Hn") == "111\n222"
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c1"))
     membership = Path(f"/proc/{pid}/cgroup").read_text()
-    identity = engine.docker("inspect", "-f", "{{.Id}}", "c")
+    identity = engine.docker("inspect", "-f", "{{.Id}}", "c1")
     assert f"{engine.cgroup_parent}/{identity}" in membership
     memory = Path("/sys/fs/cgroup/memory") / engine.cgroup_parent.strip("/") / identity
     if memory.exists():
         assert (memory / "memory.limit_in_bytes").read_text().strip() == str(64 << 20)
     assert os.sched_getaffinity(pid) == {0}
-    engine.docker("rm", "-f", "c")
+    engine.docker("rm", "-f", "c1")
 
 
 def test_read_only_root_tmpfs_and_binds(engine: Engine, busybox: str, tmp_path: Path) -> None:
@@ -211,18 +210,18 @@ def test_joined_namespaces(engine: Engine, busybox: str) -> None:
 
 
 def test_the_default_bridge(engine: Engine, busybox: str) -> None:
-    engine.docker("run", "-d", "--name", "c", busybox, "sleep", "60")
+    engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
     settings = json.loads(
-        engine.docker("inspect", "-f", "{{json .NetworkSettings.Networks.bridge}}", "c")
+        engine.docker("inspect", "-f", "{{json .NetworkSettings.Networks.bridge}}", "c1")
     )
-    assert settings["Gateway"] in engine.docker("exec", "c", "ip", "route")
-    assert f"{settings['IPAddress']}\t" in engine.docker("exec", "c", "cat", "/etc/hosts")
-    engine.docker("exec", "c", "ping", "-c", "1", "-W", "2", settings["Gateway"])
+    assert settings["Gateway"] in engine.docker("exec", "c1", "ip", "route")
+    assert f"{settings['IPAddress']}\t" in engine.docker("exec", "c1", "cat", "/etc/hosts")
+    engine.docker("exec", "c1", "ping", "-c", "1", "-W", "2", settings["Gateway"])
     other = engine.run(
         "docker", "run", "--rm", busybox, "ping", "-c", "1", "-W", "2", settings["IPAddress"]
     )
     assert "1 packets received" in other.stdout
-    engine.docker("rm", "-f", "c")
+    engine.docker("rm", "-f", "c1")
 
 
 def test_a_published_port_leads_into_the_container(engine: Engine, busybox: str) -> None:
@@ -238,11 +237,11 @@ def test_a_published_port_leads_into_the_container(engine: Engine, busybox: str)
         "-c",
         "mkdir /w; echo served > /w/index.html; httpd -f -p 80 -h /w",
     )
-    port = engine.docker("port", "c", "80/tcp").rpartition(":")[2]
+    port = engine.docker("port", "c1", "80/tcp").rpartition(":")[2]
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
     connection.request("GET", "/index.html")
     assert connection.getresponse().read() == b"served\n"
     connection.close()
-    engine.docker("rm", "-f", "c")
+    engine.docker("rm", "-f", "c1")
     again = engine.run("docker", "run", "--rm", "-p", f"127.0.0.1:{port}:80", busybox, "true")
     assert again.returncode == 0

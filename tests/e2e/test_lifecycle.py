@@ -43,63 +43,63 @@ def test_the_engines_own_errors_are_125(engine: Engine, busybox: str, client: st
 
 
 def test_death_by_signal_is_128_and_the_signal(engine: Engine, busybox: str) -> None:
-    done = engine.run("docker", "run", "--rm", busybox, "sh", "-c", "kill -9 $$", check=False)
+    done = engine.run("docker", "run", "--rm", busybox, "sh", "-c", "sh -c 'kill -9 $$'", check=False)
     assert done.returncode == 137
-    engine.docker("run", "-d", "--name", "c", busybox, "sleep", "60")
-    engine.docker("kill", "-s", "KILL", "c")
-    assert engine.docker("wait", "c") == "137"
-    engine.docker("rm", "c")
+    engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
+    engine.docker("kill", "-s", "KILL", "c1")
+    assert engine.docker("wait", "c1") == "137"
+    engine.docker("rm", "c1")
 
 
 def test_output_of_both_streams_is_kept_apart_and_logged(engine: Engine, busybox: str) -> None:
     program = "echo out; echo err >&2; printf unfinished"
-    done = engine.run("docker", "run", "--name", "c", busybox, "sh", "-c", program)
+    done = engine.run("docker", "run", "--name", "c1", busybox, "sh", "-c", program)
     assert done.stdout == "out\nunfinished"
     assert done.stderr == "err\n"
-    logs = engine.run("docker", "logs", "c")
+    logs = engine.run("docker", "logs", "c1")
     assert (logs.stdout, logs.stderr) == ("out\nunfinished", "err\n")
-    stamped = engine.run("docker", "logs", "-t", "--tail", "1", "c")
+    stamped = engine.run("docker", "logs", "-t", "--tail", "1", "c1")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z unfinished", stamped.stdout)
-    engine.docker("rm", "c")
+    engine.docker("rm", "c1")
 
 
 def test_following_logs_ends_with_the_container(engine: Engine, busybox: str) -> None:
     engine.docker(
-        "run", "-d", "-i", "--name", "c", busybox, "sh", "-c", "echo one; read x; echo two"
+        "run", "-d", "-i", "--name", "c1", busybox, "sh", "-c", "echo one; read x; echo two"
     )
-    with engine.spawn("docker", "logs", "-f", "c") as follower:
+    with engine.spawn("docker", "logs", "-f", "c1") as follower:
         assert follower.stdout is not None
         assert follower.stdout.readline() == b"one\n"
-        engine.run("docker", "attach", "--no-stdin=false", "c", input_="go\n")
+        engine.run("docker", "attach", "--no-stdin=false", "c1", input_="go\n")
         assert follower.stdout.read() == b"two\n"
         assert follower.wait(20) == 0
-    engine.docker("rm", "c")
+    engine.docker("rm", "c1")
 
 
 def test_exec_attach_and_detach_keys(engine: Engine, busybox: str, client: str) -> None:
-    engine.docker("run", "-dit", "--name", "c", busybox, "sh")
-    with engine.terminal(client, "exec", "-it", "c", "sh") as terminal:
+    engine.docker("run", "-dit", "--name", "c1", busybox, "sh")
+    with engine.terminal(client, "exec", "-it", "c1", "sh") as terminal:
         terminal.expect("/ # ")
         terminal.send_line("stty size; exit 5")
         terminal.expect(r"24 80")
         assert terminal.wait() == 5
-    with engine.terminal(client, "attach", "c") as terminal:
+    with engine.terminal(client, "attach", "c1") as terminal:
         terminal.send_line("echo $((40 + 2))")
         terminal.expect(r"\r\n42\r\n")
         terminal.send("\x10\x11")
         assert terminal.wait() == 0
-    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c") == "true"
-    with engine.terminal(client, "attach", "c") as terminal:
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c1") == "true"
+    with engine.terminal(client, "attach", "c1") as terminal:
         terminal.send_line("exit 9")
         assert terminal.wait() == 9
-    engine.docker("rm", "c")
+    engine.docker("rm", "c1")
 
 
 def test_start_attached_and_interactive(engine: Engine, busybox: str, client: str) -> None:
-    engine.run(client, "create", "-i", "--name", "c", busybox, "cat")
-    done = engine.run(client, "start", "-ai", "c", input_="through\n")
+    engine.run(client, "create", "-i", "--name", "c1", busybox, "cat")
+    done = engine.run(client, "start", "-ai", "c1", input_="through\n")
     assert done.stdout == "through\n"
-    engine.docker("rm", "c")
+    engine.docker("rm", "c1")
 
 
 def test_the_window_size_follows_the_terminal(engine: Engine, busybox: str, client: str) -> None:
@@ -141,18 +141,18 @@ def test_signals_of_the_client_reach_the_program(engine: Engine, busybox: str, c
 
 
 def test_pause_restart_rename_and_top(engine: Engine, busybox: str, client: str) -> None:
-    engine.docker("run", "-d", "--name", "c", busybox, "sleep", "60")
-    engine.run(client, "pause", "c")
+    engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
+    engine.run(client, "pause", "c1")
     assert "(Paused)" in engine.docker("ps")
-    refused = engine.run(client, "exec", "c", "true", check=False)
+    refused = engine.run(client, "exec", "c1", "true", check=False)
     assert "is paused, unpause the container before exec" in refused.stderr
-    engine.run(client, "unpause", "c")
-    engine.run(client, "rename", "c", "d")
-    assert "sleep 60" in engine.run(client, "top", "d").stdout
-    before = engine.docker("inspect", "-f", "{{.State.StartedAt}}", "d")
-    engine.run(client, "restart", "-t", "0", "d")
-    assert engine.docker("inspect", "-f", "{{.State.StartedAt}}", "d") > before
-    engine.docker("rm", "-f", "d")
+    engine.run(client, "unpause", "c1")
+    engine.run(client, "rename", "c1", "d1")
+    assert "sleep 60" in engine.run(client, "top", "d1").stdout
+    before = engine.docker("inspect", "-f", "{{.State.StartedAt}}", "d1")
+    engine.run(client, "restart", "-t", "0", "d1")
+    assert engine.docker("inspect", "-f", "{{.State.StartedAt}}", "d1") > before
+    engine.docker("rm", "-f", "d1")
 
 
 def test_a_node_program_that_takes_too_much_memory(engine: Engine, node: str) -> None:
@@ -173,10 +173,10 @@ def test_a_node_program_that_takes_too_much_memory(engine: Engine, node: str) ->
         check=False,
     )
     assert done.returncode == 137
-    state = json.loads(engine.docker("inspect", "-f", "{{json .State}}", "c"))
+    state = json.loads(engine.docker("inspect", "-f", "{{json .State}}", "c1"))
     assert state["OOMKilled"] is True
     assert state["ExitCode"] == 137
-    engine.docker("rm", "c")
+    engine.docker("rm", "c1")
 
 
 def test_a_child_that_keeps_stdout_does_not_hold_the_client(engine: Engine, busybox: str) -> None:

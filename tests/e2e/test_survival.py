@@ -76,9 +76,9 @@ def test_containers_outlive_the_engine_and_the_spawner(
 
 def test_an_end_without_an_engine_is_known_to_the_next(engine: Engine) -> None:
     engine.docker(
-        "run", "-d", "--name", "c", "busybox:latest", "sh", "-c", "sleep 0.5; echo late; exit 9"
+        "run", "-d", "--name", "c1", "busybox:latest", "sh", "-c", "sleep 0.5; echo late; exit 9"
     )
-    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c1"))
     pidfd = os.pidfd_open(pid)
     engine.kill()
     import select
@@ -87,48 +87,48 @@ def test_an_end_without_an_engine_is_known_to_the_next(engine: Engine) -> None:
     os.close(pidfd)
     engine.start()
     assert (
-        engine.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "c") == "exited 9"
+        engine.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "c1") == "exited 9"
     )
-    assert engine.docker("logs", "c") == "late"
+    assert engine.docker("logs", "c1") == "late"
 
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_container_whose_shim_was_killed_ends_as_137(engine: Engine, alive: bool) -> None:
-    engine.docker("run", "-d", "--name", "c", "busybox:latest", "sleep", "600")
-    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    engine.docker("run", "-d", "--name", "c1", "busybox:latest", "sleep", "600")
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c1"))
     shim = parent_of(pid)
     if not alive:
         engine.kill()
     os.kill(shim, signal.SIGKILL)
     if not alive:
         engine.start()
-    assert engine.docker("wait", "c") == "137"
-    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c") == "false"
-    engine.docker("start", "c")
-    engine.docker("rm", "-f", "c")
+    assert engine.docker("wait", "c1") == "137"
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c1") == "false"
+    engine.docker("start", "c1")
+    engine.docker("rm", "-f", "c1")
 
 
 def test_paused_containers_whose_shim_was_killed_are_freed(engine: Engine) -> None:
-    engine.docker("run", "-d", "--name", "c", "busybox:latest", "sleep", "600")
-    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
-    engine.docker("pause", "c")
+    engine.docker("run", "-d", "--name", "c1", "busybox:latest", "sleep", "600")
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c1"))
+    engine.docker("pause", "c1")
     os.kill(parent_of(pid), signal.SIGKILL)
-    assert engine.docker("wait", "c") == "137"
+    assert engine.docker("wait", "c1") == "137"
 
 
 def test_a_restart_policy_holds_over_an_engine_restart(engine: Engine) -> None:
     engine.docker(
-        "run", "-d", "--name", "c", "--restart", "always", "busybox:latest", "sleep", "600"
+        "run", "-d", "--name", "c1", "--restart", "always", "busybox:latest", "sleep", "600"
     )
-    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c"))
+    pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c1"))
     engine.kill()
     os.kill(pid, signal.SIGKILL)
     engine.start()
     for _ in itertools.repeat(None, 200):
-        if engine.docker("inspect", "-f", "{{.State.Running}}", "c") == "true":
+        if engine.docker("inspect", "-f", "{{.State.Running}}", "c1") == "true":
             break
-    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c") == "true"
-    assert int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c")) != pid
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "c1") == "true"
+    assert int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c1")) != pid
 
 
 def parent_of(pid: int) -> int:

@@ -113,7 +113,7 @@ class Engine:
     def argv(self, client: str, arguments: Sequence[str]) -> list[str]:
         """The command line of `docker` or `wherry`."""
         if client == "wherry":
-            return [sys.executable, "-m", "wherry.cli", *arguments]
+            return [sys.executable, "-m", "wherry", *arguments]
         return [client, *arguments]
 
     def run(
