@@ -99,7 +99,7 @@ def test_unknown_things(engine: Engine, busybox: str) -> None:
     assert "No such image: nope:latest" in done.stderr
     engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
     done = engine.run("docker", "kill", "-s", "NOPE", "c1", check=False)
-    assert "Invalid signal: NOPE" in done.stderr
+    assert "invalid signal: NOPE" in done.stderr
     taken = engine.run("docker", "run", "--name", "c1", busybox, check=False)
     assert taken.returncode == 125
     assert 'Conflict. The container name "/c1" is already in use by container' in taken.stderr
@@ -313,7 +313,7 @@ def test_output_without_a_newline(engine: Engine, busybox: str) -> None:
     engine.docker(
         "run",
         "--name",
-        "c",
+        "c1",
         busybox,
         "sh",
         "-c",

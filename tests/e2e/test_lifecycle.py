@@ -43,7 +43,7 @@ def test_the_engines_own_errors_are_125(engine: Engine, busybox: str, client: st
 
 
 def test_death_by_signal_is_128_and_the_signal(engine: Engine, busybox: str) -> None:
-    done = engine.run("docker", "run", "--rm", busybox, "sh", "-c", "sh -c 'kill -9 $$'", check=False)
+    done = engine.run("docker", "run", "--rm", busybox, "sh", "-c", "sh -c 'kill -9 $$'; exit $?", check=False)
     assert done.returncode == 137
     engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
     engine.docker("kill", "-s", "KILL", "c1")
@@ -87,7 +87,8 @@ def test_exec_attach_and_detach_keys(engine: Engine, busybox: str, client: str) 
         terminal.send_line("echo $((40 + 2))")
         terminal.expect(r"\r\n42\r\n")
         terminal.send("\x10\x11")
-        assert terminal.wait() == 0
+        terminal.expect("read escape sequence")
+        assert terminal.wait() == 1
     assert engine.docker("inspect", "-f", "{{.State.Running}}", "c1") == "true"
     with engine.terminal(client, "attach", "c1") as terminal:
         terminal.send_line("exit 9")
@@ -111,7 +112,8 @@ def test_the_window_size_follows_the_terminal(engine: Engine, busybox: str, clie
         terminal.resize(40, 123)
         terminal.expect("40 123")
         terminal.send("\x03")
-        terminal.send_line("exit")
+        terminal.send_line("exit 0")
+        terminal.wait()
 
 
 def test_stop_asks_then_kills(engine: Engine, busybox: str, client: str) -> None:
@@ -161,7 +163,7 @@ def test_a_node_program_that_takes_too_much_memory(engine: Engine, node: str) ->
         "docker",
         "run",
         "--name",
-        "c",
+        "c1",
         "-m",
         "64m",
         "--memory-swap",
