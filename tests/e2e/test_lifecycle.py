@@ -43,7 +43,9 @@ def test_the_engines_own_errors_are_125(engine: Engine, busybox: str, client: st
 
 
 def test_death_by_signal_is_128_and_the_signal(engine: Engine, busybox: str) -> None:
-    done = engine.run("docker", "run", "--rm", busybox, "sh", "-c", "sh -c 'kill -9 $$'; exit $?", check=False)
+    done = engine.run(
+        "docker", "run", "--rm", busybox, "sh", "-c", "sh -c 'kill -9 $$'; exit $?", check=False
+    )
     assert done.returncode == 137
     engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
     engine.docker("kill", "-s", "KILL", "c1")

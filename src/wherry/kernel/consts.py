@@ -207,14 +207,14 @@ NR_mount_setattr = 442
 
 _MACHINE = os.uname().machine
 _OLD_NUMBERS = {
-    # machine: pivot_root, keyctl, seccomp, bpf, ioprio_set, capset
-    "x86_64": (155, 250, 317, 321, 251, 126),
-    "aarch64": (41, 219, 277, 280, 30, 91),
-    "riscv64": (41, 219, 277, 280, 30, 91),
-    "loongarch64": (41, 219, 277, 280, 30, 91),
-    "s390x": (217, 280, 348, 351, 282, 185),
-    "ppc64le": (203, 271, 358, 361, 273, 184),
+    # machine: pivot_root, keyctl, seccomp, bpf, ioprio_set, capset, rt_sigaction
+    "x86_64": (155, 250, 317, 321, 251, 126, 13),
+    "aarch64": (41, 219, 277, 280, 30, 91, 134),
+    "riscv64": (41, 219, 277, 280, 30, 91, 134),
+    "loongarch64": (41, 219, 277, 280, 30, 91, 134),
+    "s390x": (217, 280, 348, 351, 282, 185, 174),
+    "ppc64le": (203, 271, 358, 361, 273, 184, 173),
 }
-(NR_pivot_root, NR_keyctl, NR_seccomp, NR_bpf, NR_ioprio_set, NR_capset) = _OLD_NUMBERS.get(
-    _MACHINE, _OLD_NUMBERS["aarch64"]
+(NR_pivot_root, NR_keyctl, NR_seccomp, NR_bpf, NR_ioprio_set, NR_capset, NR_rt_sigaction) = (
+    _OLD_NUMBERS.get(_MACHINE, _OLD_NUMBERS["aarch64"])
 )

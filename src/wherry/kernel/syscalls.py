@@ -45,6 +45,7 @@ from wherry.kernel.consts import (
     NR_openat2,
     NR_pidfd_getfd,
     NR_pivot_root,
+    NR_rt_sigaction,
     NR_seccomp,
 )
 
@@ -72,6 +73,7 @@ _OPEN_HOW = struct.Struct("=QQQ")  # flags, mode, resolve
 # flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
 _CLONE_ARGS = struct.Struct("=11Q")
 _LONG = struct.Struct("@l")
+_DEFAULT_ACTION = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, empty mask
 _SOCK_FPROG = struct.Struct("@HP")  # len, filter
 _CAP_HEADER = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, own thread
 _CAP_DATA = struct.Struct("=6I")  # effective, permitted, inheritable: low words, then high words
@@ -121,6 +123,7 @@ _keyctl = _prototype(c_int, c_char_p)
 _seccomp = _prototype(c_uint, c_uint, c_char_p)
 _bpf = _prototype(c_int, c_void_p, c_uint)
 _ioprio_set = _prototype(c_int, c_int, c_int)
+_rt_sigaction = _prototype(c_int, c_char_p, c_void_p, c_size_t)
 _capset = _prototype(c_char_p, c_char_p)
 _clone3 = _libc_locked["syscall"]
 _clone3.restype = c_long
@@ -343,6 +346,13 @@ def pidfd_getfd(pidfd: int, target_fd: int) -> int:
     if fd < 0:
         raise _fail("pidfd_getfd")
     return fd
+
+
+def reset_signal(number: int) -> None:
+    """rt_sigaction(2) to SIG_DFL. libc's own function refuses the two signals that libc keeps for itself,
+    which its posix_spawn leaves ignored in children."""
+    if _rt_sigaction(NR_rt_sigaction, number, _DEFAULT_ACTION, None, 8) < 0:
+        raise _fail("rt_sigaction", number)
 
 
 def ioprio_set_self(priority: int) -> None:

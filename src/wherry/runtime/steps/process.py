@@ -391,10 +391,7 @@ class Execute(Step):
         arguments = [os.fsencode(argument) for argument in self.process.args]
         for number in range(1, signal.NSIG):
             if number not in {signal.SIGKILL, signal.SIGSTOP}:
-                try:
-                    signal.signal(number, signal.SIG_DFL)
-                except (OSError, ValueError):
-                    continue  # the two that libc keeps for itself
+                syscalls.reset_signal(number)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
             os.execve(path, arguments, environment)  # noqa: S606 - there is no shell
