@@ -8,10 +8,11 @@ import msgspec
 
 from wherry.api.message import Query, parse_go_int
 from wherry.engine.filters import Filters
-from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.jsonvalue import JsonError, JsonValue
 from wherry.model.errors import InvalidArgument
 from wherry.model.image import Platform
-from wherry.model.platforms import parse_platform
+from wherry.model.oci_image import parse_platform_object
+from wherry.model.platforms import normalize_platform, parse_platform
 
 
 def parse_filters(query: Query) -> Filters:
@@ -66,6 +67,14 @@ def _parse_extent(text: str, name: str) -> int:
 
 
 def parse_platform_parameter(query: Query) -> Platform | None:
-    """`platform=linux/arm64`; None when it is not given."""
+    """`platform=linux/arm64`, or an OCI platform as JSON (newer endpoints); None when it is not given."""
     text = query.get("platform")
-    return parse_platform(text) if text else None
+    if not text.startswith("{"):
+        return parse_platform(text) if text else None
+    try:
+        document: JsonValue = msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
+        if not isinstance(document, Mapping):
+            raise JsonError("expected an object")
+        return normalize_platform(parse_platform_object(document))
+    except (msgspec.DecodeError, JsonError, UnicodeDecodeError) as exc:
+        raise InvalidArgument(f"failed to parse platform: {exc}") from exc

@@ -291,20 +291,20 @@ class Pulls:
         diff_ids: Sequence[Digest | None],
         say: Callable[[Progress], None],
     ) -> None:
-        missing: list[BlobRequest] = []
-        seen: set[Digest] = set()
+        requests: dict[Digest, BlobRequest] = {}
         for descriptor, diff_id in zip(found.manifest.layers, diff_ids, strict=True):
-            if descriptor.digest in seen:
-                continue
-            seen.add(descriptor.digest)
-            request = BlobRequest(
-                descriptor=descriptor, diff_id=diff_id, path=path, clients=found.clients
+            requests.setdefault(
+                descriptor.digest,
+                BlobRequest(
+                    descriptor=descriptor, diff_id=diff_id, path=path, clients=found.clients
+                ),
             )
-            here = self._downloads.is_here(request)
-            status = "Already exists" if here else Phase.QUEUED.value
-            say(Progress(status=status, id=short_id(descriptor.digest), detail=True))
-            if not here:
-                missing.append(request)
+        missing = [request for request in requests.values() if not self._downloads.is_here(request)]
+        if not missing and self._images.has_blob(found.manifest.config.digest):
+            return  # the image itself is here, and Docker does not speak of its layers then
+        for request in requests.values():
+            status = Phase.QUEUED.value if request in missing else "Already exists"
+            say(Progress(status=status, id=short_id(request.descriptor.digest), detail=True))
         await run_together(
             self._downloads.fetch(request, _LayerLines(request.descriptor, say).show)
             for request in missing

@@ -40,7 +40,7 @@ from wherry.registry.errors import (
     format_status,
 )
 from wherry.registry.retry import RetryPolicy
-from wherry.registry.transport import Transport
+from wherry.registry.transport import Transport, same_origin
 
 Answer = TypeVar("Answer")
 
@@ -131,15 +131,15 @@ class Registries:
             try:
                 return client, await ask(client)
             except RegistryFailure as failure:
-                failures.append(failure)
+                failures.append(_as_ping(client, failure))
                 if not _may_go_on(client, failure):
                     break
         answered = [failure for failure in failures if not isinstance(failure, ConnectionFailed)]
         raise (answered or failures)[-1]
 
     @asynccontextmanager
-    async def open_url(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The content of any http URL (`docker import URL`). Raises EngineError, inside the block too."""
+    async def open_url(self, url: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """The whole URL and its content, for `docker import URL`. Raises EngineError, in the block too."""
         whole = url if "://" in url else f"http://{url}"
         parts = urlsplit(whole)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -149,8 +149,9 @@ class Registries:
             async with self._transport.request(endpoint, "GET", whole) as response:
                 if response.status >= 400:
                     status = format_status(response.status)
-                    raise Internal(f"Got HTTP status code >= 400: {status}")
-                yield response.chunks()
+                    kind = NotFound if response.status == 404 else Internal
+                    raise kind(f"failed to GET {whole} with status {status}")
+                yield whole, response.chunks()
         except RegistryFailure as failure:
             raise translate_failure(failure) from failure
 
@@ -191,6 +192,17 @@ class Registries:
         except RegistryFailure as failure:
             raise translate_failure(failure) from failure
         return answer
+
+
+def _as_ping(client: RegistryClient, failure: RegistryFailure) -> RegistryFailure:
+    """Docker asks for /v2/ before anything else, so that is what it could not get."""
+    if (
+        isinstance(failure, ConnectionFailed)
+        and failure.refused
+        and same_origin(failure.url, client.endpoint.url)
+    ):
+        return ConnectionFailed("GET", f"{client.endpoint.url}/v2/", failure.reason, refused=True)
+    return failure
 
 
 def _may_go_on(client: RegistryClient, failure: RegistryFailure) -> bool:

@@ -69,6 +69,7 @@ class ConnectionFailed(RegistryFailure):
 
     def __init__(self, method: str, url: str, reason: str, *, refused: bool) -> None:
         super().__init__(f'{method.capitalize()} "{url}": {reason}')
+        self.url = url
         self.reason = reason
         self.refused = refused
 

@@ -604,9 +604,10 @@ def test_any_url_is_opened(stub: StubRegistry, images: FakeImages) -> None:
     stub.rules.append(lambda request: Answer(body=b"archive") if request.path == "/a.tar" else None)
 
     async def work(services: Services) -> None:
-        async with services.registries.open_url(f"{stub.host}/a.tar") as content:
+        async with services.registries.open_url(f"{stub.host}/a.tar") as (url, content):
+            assert url == f"{stub.url}/a.tar"
             assert b"".join([piece async for piece in content]) == b"archive"
-        with pytest.raises(EngineError, match=r"\AGot HTTP status code >= 400: 404 Not Found\Z"):
+        with pytest.raises(EngineError, match="with status 404 Not Found"):
             async with services.registries.open_url(f"{stub.url}/b.tar"):
                 pass
         with pytest.raises(EngineError, match="unsupported protocol"):

@@ -82,9 +82,23 @@ def test_a_second_pull_and_a_second_tag_download_nothing(
         "Status: Image is up to date for"
     )
     said = sentences(pull(images, f"{registry.host}/app/again:two"))
-    assert said[1] == f"{image.layers[0][7:19]}: Already exists"
+    assert len(said) == 3
     assert said[-1].startswith("Status: Downloaded newer image for")
     assert images.ingests == ingests
+
+
+def test_a_layer_of_another_image_exists_already(
+    registry: RegistryServer, images: FakeImages
+) -> None:
+    registry.put_image("app/layers", "one", make_image([{"a": b"base"}]))
+    other = make_image([{"a": b"base"}, {"b": b"more"}])
+    registry.put_image("app/layers", "two", other)
+    pull(images, f"{registry.host}/app/layers:one")
+    said = sentences(pull(images, f"{registry.host}/app/layers:two"))
+    assert said[1:3] == [
+        f"{other.layers[0][7:19]}: Already exists",
+        f"{other.layers[1][7:19]}: Pulling fs layer",
+    ]
 
 
 def test_pull_by_digest(registry: RegistryServer, images: FakeImages) -> None:
@@ -163,7 +177,10 @@ def test_unknown_names_have_dockers_sentences(registry: RegistryServer, images: 
 def test_no_registry_at_all(images: FakeImages) -> None:
     with pytest.raises(EngineError) as caught:
         pull(images, "127.0.0.1:1/app:v1")
-    assert "dial tcp 127.0.0.1:1: connect: connection refused" in str(caught.value)
+    assert (
+        str(caught.value)
+        == 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused'
+    )
 
 
 def test_basic_authentication(images: FakeImages) -> None:

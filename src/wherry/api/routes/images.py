@@ -29,7 +29,7 @@ from wherry.api.router import Route
 from wherry.api.stream import prefetch, stream_progress
 from wherry.image.reference import Reference, parse_reference, parse_tagged
 from wherry.lib.jsonvalue import JsonError, JsonValue
-from wherry.model.errors import InvalidArgument, NotSupported
+from wherry.model.errors import InvalidArgument
 from wherry.model.progress import Progress
 from wherry.wire import containers as container_wire
 from wherry.wire import images as wire
@@ -182,31 +182,40 @@ class ImageRoutes:
         name = request.query.get("fromImage")
         if name:
             return await self._pull(request, name)
-        return StreamResponse(stream_progress(self._import(request)), JSON_TYPE)
+        source = request.query.get("fromSrc")
+        if source == "-":
+            progress = self._import(request, request.body, source)
+        else:
+            progress = await prefetch(self._import_url(request, source))
+        return StreamResponse(stream_progress(progress), JSON_TYPE)
 
     async def _pull(self, request: Request, name: str) -> Answer:
         from wherry.engine.pull import PullRequest
 
-        tag = request.query.get("tag")
-        reference = _parse_pulled(name, tag)
+        reference = _parse_pulled(name, request.query.get("tag"))
         progress = self._pulls.pull(
             PullRequest(
-                reference=reference
-                if reference.digest or reference.tag
-                else reference.with_default_tag(),
+                reference=reference,
+                # The clients name `latest` themselves: no tag at all means every tag.
+                all_tags=not (reference.tag or reference.digest),
                 platform=parse_platform_parameter(request.query),
                 credentials=_credentials(request),
             )
         )
         return StreamResponse(stream_progress(await prefetch(progress)), JSON_TYPE)
 
-    async def _import(self, request: Request) -> AsyncIterator[Progress]:
+    async def _import_url(self, request: Request, url: str) -> AsyncIterator[Progress]:
+        async with self._registries.open_url(url) as (source, content):
+            yield Progress(status=f"Downloading from {source}")
+            async for line in self._import(request, content, source):
+                yield line
+
+    async def _import(
+        self, request: Request, content: AsyncIterator[bytes], source: str
+    ) -> AsyncIterator[Progress]:
         query = request.query
-        source = query.get("fromSrc")
-        if source != "-":
-            raise NotSupported("import from a URL is not supported: download the archive first")
         image = await self._images.import_(
-            request.body,
+            content,
             repository=query.get("repo"),
             tag=query.get("tag"),
             source=source,
@@ -224,7 +233,11 @@ class ImageRoutes:
         name = request.params["name"]
         reference = parse_tagged(name, tag) if tag else parse_reference(name)
         progress = self._pushes.push(
-            PushRequest(reference=reference, credentials=_credentials(request))
+            PushRequest(
+                reference=reference,
+                platform=parse_platform_parameter(request.query),
+                credentials=_credentials(request),
+            )
         )
         return StreamResponse(stream_progress(progress), JSON_TYPE)
 
