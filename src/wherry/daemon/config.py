@@ -78,6 +78,8 @@ class Options:
     insecure_registry: tuple[str, ...] = ()
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
+    registry_certs_dir: str = ""
     storage_driver: str = ""
     slots: int = 0
     idle_exit: float = 0.0
@@ -167,6 +169,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(name="max-concurrent-downloads", parse=_parse_int, help="Layers of a pull at once"),
     Option(name="max-concurrent-uploads", parse=_parse_int, help="Layers of a push at once"),
+    Option(
+        name="max-download-attempts", parse=_parse_int, help="Fruitless tries of a layer in a row"
+    ),
+    Option(
+        name="registry-certs-dir",
+        help="Certificates by registry (default /etc/wherry/certs.d and /etc/docker/certs.d)",
+    ),
     Option(name="storage-driver", short="s", help="erofs or overlay2; empty = what the kernel can"),
     Option(name="slots", parse=_parse_int, help="Containers prepared ahead; 0 = none"),
     Option(

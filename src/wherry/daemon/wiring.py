@@ -41,8 +41,10 @@ from wherry.engine.store import Store
 from wherry.engine.system import VERSION, System
 from wherry.engine.volumes import Volumes
 from wherry.model.container import LogConfig, Ulimit
+from wherry.model.errors import InvalidArgument
 from wherry.network.ipam import DEFAULT_POOLS
-from wherry.registry.endpoints import build_registry_config
+from wherry.registry.endpoints import CERTIFICATE_FOLDERS, build_registry_config
+from wherry.registry.retry import RetryPolicy
 
 
 @dataclass(slots=True)
@@ -99,11 +101,10 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
         stack.push_async_callback(services.close)
         await services.start()
         await images.start()
-        registries = Registries(
-            build_registry_config(options.registry_mirror, options.insecure_registry)
-        )
+        registries = open_registries(options)
         stack.push_async_callback(registries.close)
         sources = BlobSources(store)
+        sources.forget_missing(images.has_blob)
         downloads = Downloads(images, registries.policy, options.max_concurrent_downloads)
         pulls = Pulls(registries, images, downloads, sources)
         builder = Builder(
@@ -154,6 +155,20 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
             ]
         )
         yield Engine(application, services)
+
+
+def open_registries(options: Options) -> Registries:
+    """The way to registries, connected to none yet. Raises OptionError."""
+    folder = options.registry_certs_dir
+    try:
+        config = build_registry_config(
+            options.registry_mirror,
+            options.insecure_registry,
+            (Path(folder),) if folder else CERTIFICATE_FOLDERS,
+        )
+    except InvalidArgument as exc:
+        raise OptionError(str(exc)) from exc
+    return Registries(config, RetryPolicy(max_attempts=options.max_download_attempts))
 
 
 def build_settings(options: Options) -> EngineSettings:
