@@ -1,0 +1,214 @@
+"""Taking a blob in while it arrives: resume, damage, cancellation, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from tests.image.support import Tar, open_images
+from wherry.engine.images import Images
+from wherry.image.content import BadContent
+from wherry.image.digest import digest_of
+from wherry.model.image import Descriptor, Digest
+
+pytestmark = pytest.mark.needs("mount", "overlay")
+
+LAYER = Tar().add("hello", os.urandom(300_000)).folder("d").add("d/x").bytes()
+PACKED = gzip.compress(LAYER, mtime=0)
+
+
+def describe(data: bytes) -> Descriptor:
+    return Descriptor(media_type="x", digest=digest_of(data), size=len(data))
+
+
+@pytest.fixture(params=["erofs", "overlay2"])
+def images(request: pytest.FixtureRequest, tmp_path: Path):
+    with open_images(tmp_path, request.param) as service:
+        yield service
+        asyncio.run(service.close())
+    assert [p.name for p in (tmp_path / "root/layers").iterdir() if p.name.startswith(".")] == []
+
+
+async def take_in(
+    images: Images, data: bytes, diff_id: Digest | None, descriptor: Descriptor | None = None
+) -> None:
+    descriptor = descriptor or describe(data)
+    partial = images.partial_path(descriptor.digest)
+    partial.touch()
+    ingest = images.begin_layer(descriptor, diff_id)
+    with partial.open("ab", buffering=0) as file:
+        for at in range(0, len(data), 50_000):
+            file.write(data[at : at + 50_000])
+            ingest.advance(file.tell())
+            await asyncio.sleep(0)
+    try:
+        await ingest.finish()
+    except BaseException:
+        await ingest.abort()
+        raise
+
+
+@pytest.mark.parametrize(
+    "data", [PACKED, zstandard.compress(LAYER), LAYER], ids=["gzip", "zstd", "plain"]
+)
+def test_a_layer_while_it_arrives(images: Images, data: bytes) -> None:
+    asyncio.run(take_in(images, data, digest_of(LAYER)))
+    assert images.content.path(digest_of(data)).read_bytes() == data
+    assert images.has_layer(digest_of(LAYER))
+    assert not images.partial_path(digest_of(data)).exists()
+    assert images.layers.get(digest_of(LAYER)).size_bytes == 300_000
+
+
+def test_gzip_of_many_members(images: Images) -> None:
+    data = b"".join(gzip.compress(LAYER[at : at + 1000]) for at in range(0, len(LAYER), 1000))
+    asyncio.run(take_in(images, data, digest_of(LAYER)))
+    assert images.has_layer(digest_of(LAYER))
+
+
+def test_a_blob_that_is_no_layer(images: Images) -> None:
+    asyncio.run(take_in(images, b"anything", None))
+    assert images.content.read(digest_of(b"anything")) == b"anything"
+
+
+def test_an_earlier_attempt_counts(images: Images) -> None:
+    descriptor = describe(PACKED)
+    partial = images.partial_path(descriptor.digest)
+    partial.write_bytes(PACKED[:100_000])
+
+    async def resume() -> None:
+        ingest = images.begin_layer(descriptor, digest_of(LAYER))
+        ingest.advance(100_000)
+        with partial.open("ab") as file:
+            file.write(PACKED[100_000:])
+        ingest.advance(len(PACKED))
+        await ingest.finish()
+
+    asyncio.run(resume())
+    assert images.has_layer(digest_of(LAYER))
+
+
+def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(images: Images) -> None:
+    descriptor = describe(PACKED)
+    partial = images.partial_path(descriptor.digest)
+    partial.write_bytes(PACKED[:100_000])
+
+    async def abort() -> None:
+        ingest = images.begin_layer(descriptor, digest_of(LAYER))
+        ingest.advance(100_000)
+        await asyncio.sleep(0.2)
+        await ingest.abort()
+        await ingest.abort()
+
+    asyncio.run(abort())
+    assert partial.read_bytes() == PACKED[:100_000]
+    assert not images.has_layer(digest_of(LAYER))
+    for path in images.layers.folder.iterdir():  # killed in the middle: start-up removes it
+        assert path.name.startswith(".new-")
+    images.layers._scan()
+
+
+@pytest.mark.parametrize(
+    ("data", "diff_id", "descriptor", "sentence"),
+    [
+        (PACKED, digest_of(b"other"), None, r"does not match the image.s diff ID"),
+        (PACKED, digest_of(LAYER), describe(PACKED[::-1]), "verification failed for digest"),
+        (b"garbage" * 1000, digest_of(LAYER), None, "."),
+        (PACKED[:100_000], digest_of(LAYER), None, "unexpected EOF"),
+        (gzip.compress(b"no tar" * 1000), digest_of(LAYER), None, "tar header"),
+    ],
+    ids=["diff-id", "digest", "garbage", "truncated", "no-tar"],
+)
+def test_damage_is_refused_with_one_sentence(
+    images: Images, data: bytes, diff_id: Digest, descriptor: Descriptor | None, sentence: str
+) -> None:
+    with pytest.raises(BadContent, match=sentence):
+        asyncio.run(take_in(images, data, diff_id, descriptor))
+    assert list(images.content.digests()) == []
+    assert images.layers.all() == ()
+    assert not images.partial_path((descriptor or describe(data)).digest).exists()
+
+
+def test_two_ingests_of_one_layer_at_once(images: Images) -> None:
+    other = zstandard.compress(LAYER)
+
+    async def both() -> None:
+        await asyncio.gather(
+            take_in(images, PACKED, digest_of(LAYER)), take_in(images, other, digest_of(LAYER))
+        )
+
+    asyncio.run(both())
+    assert images.has_layer(digest_of(LAYER))
+    assert images.has_blob(digest_of(PACKED))
+    assert images.has_blob(digest_of(other))
+
+
+def test_an_image_becomes_known_at_once_and_goes_whole(images: Images) -> None:
+    config = json.dumps({"rootfs": {"diff_ids": [digest_of(LAYER)]}, "config": {}}).encode()
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest_of(config),
+                "size": len(config),
+            },
+            "layers": [
+                {
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                    "digest": digest_of(PACKED),
+                    "size": len(PACKED),
+                }
+            ],
+        }
+    ).encode()
+
+    async def pull() -> None:
+        names = [digest_of(data) for data in (config, manifest, PACKED, LAYER)]
+        with images.protect(names):
+            await take_in(images, PACKED, digest_of(LAYER))
+            images.collect()  # somebody's rmi meanwhile
+            await images.put_blob(digest_of(config), config)
+            await images.put_blob(digest_of(manifest), manifest)
+            target = Descriptor(
+                media_type="application/vnd.oci.image.manifest.v1+json",
+                digest=digest_of(manifest),
+                size=len(manifest),
+            )
+            await images.add_image("1", "example.org/app", target, target)
+        assert images.find_image("example.org/app:1") == digest_of(config)
+        image = images.get("example.org/app:1")
+        assert image.repo_digests == (f"example.org/app@{digest_of(manifest)}",)
+        assert await images.push_target("example.org/app:1") == target
+        deleted = await images.remove("example.org/app:1")
+        assert [entry.untagged for entry in deleted[:2]] == [
+            "example.org/app:1",
+            f"example.org/app@{digest_of(manifest)}",
+        ]
+        await images.collector.close()
+
+    asyncio.run(pull())
+    assert list(images.content.digests()) == []
+    assert images.layers.all() == ()
+
+
+def test_what_push_needs_is_compressed_once(images: Images) -> None:
+    async def run() -> None:
+        from tests.image.support import stream
+
+        image = await images.import_(stream(LAYER), repository="local", tag="1")
+        first = await images.push_target("local:1")
+        manifest = json.loads(await images.read_blob(first.digest))
+        (layer,) = manifest["layers"]
+        assert layer["mediaType"].endswith("+gzip")
+        assert gzip.decompress(images.blob_path(Digest(layer["digest"])).read_bytes()) == LAYER
+        assert await images.push_target("local:1") == first
+        await images.add_repo_digest("example.org/pushed", first)
+        assert images.get(image.id).repo_digests == (f"example.org/pushed@{first.digest}",)
+
+    asyncio.run(run())
