@@ -497,7 +497,7 @@ class Shims:
             raise ShimLaunchError("spawner", "", 0, "spawner does not start") from error
 
     async def _start_spawner(self) -> None:
-        spawner = _Spawner(self._lose_spawner)
+        spawner = _Spawner(self._run_dir, self._lose_spawner)
         try:
             async with asyncio.timeout(_SPAWNER_PATIENCE_S):
                 await spawner.ready()
@@ -536,10 +536,12 @@ class _SpawnerLost(Exception):
 class _Spawner:
     """The spawner process and the connection to it."""
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    def __init__(self, run_dir: Path, on_lost: Callable[[], None]) -> None:
         ours, theirs = open_pair()
         try:
-            self.pid = spawn_interpreter(SPAWNER_PROGRAM, theirs.fileno())
+            self.pid = spawn_interpreter(
+                SPAWNER_PROGRAM, ["spawner", str(run_dir)], theirs.fileno()
+            )
         except BaseException:
             ours.close()
             raise

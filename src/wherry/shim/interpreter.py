@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from wherry.kernel import syscalls
 from wherry.kernel.consts import AT, AT_FDCWD, MOUNT_ATTR, OPEN_TREE
@@ -23,8 +24,8 @@ SPAWNER_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__ma
 _RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def spawn_interpreter(program: str, connection_fd: int) -> int:
-    """Runs the Python file with a descriptor's number as its argument; returns the pid of our child.
+def spawn_interpreter(program: str, arguments: Sequence[str], connection_fd: int) -> int:
+    """Runs the Python file, a descriptor's number as its last argument; returns the pid of our child.
 
     Of the caller's descriptors the child gets the standard three and `connection_fd`, as number 3. It
     leads a session of its own. Raises OSError.
@@ -34,7 +35,7 @@ def spawn_interpreter(program: str, connection_fd: int) -> int:
     try:
         return os.posix_spawn(
             f"/proc/self/fd/{interpreter_fd}",
-            [executable, "-I", "-S", program, str(_CONNECTION_FD)],
+            [executable, "-I", "-S", program, *arguments, str(_CONNECTION_FD)],
             {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
             file_actions=[(os.POSIX_SPAWN_DUP2, connection_fd, _CONNECTION_FD)],
             setsid=True,

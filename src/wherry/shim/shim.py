@@ -25,6 +25,7 @@ from typing import NoReturn
 
 from wherry.kernel import syscalls
 from wherry.kernel.consts import PR
+from wherry.kernel.title import TitleRoom
 from wherry.lib.jsonvalue import (
     JsonObject,
     get_bool,
@@ -37,7 +38,7 @@ from wherry.lib.jsonvalue import (
 from wherry.logs.codec import STDERR, STDOUT
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.shim.log import open_log
-from wherry.shim.loop import READ, WRITE, Loop
+from wherry.shim.loop import READ, WRITE, Loop, Timer
 from wherry.shim.program import Program, ProgramFds
 from wherry.shim.protocol import Channel, Message, ProtocolError, close_all
 from wherry.shim.record import (
@@ -54,11 +55,11 @@ from wherry.shim.starter import (
     start_container,
     start_exec,
 )
-from wherry.shim.streams import Client, Session, Sink, close_connection
+from wherry.shim.streams import DRAIN_S, Client, Session, Sink, close_connection
 from wherry.shim.teardown import bury_cgroup
 
 
-def run_shim(control_fd: int) -> NoReturn:
+def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
     """The life of a shim, in the process that was forked for it. `control_fd` leads to the engine."""
     status = 1
     try:
@@ -73,6 +74,7 @@ def run_shim(control_fd: int) -> NoReturn:
         started = helper.wait()
         if started is not None:
             engine = Channel(socket.socket(fileno=control_fd), greeted=True)
+            title.write(f"wherry-shim {get_str(started.body, 'folder')}")
             Shim(engine, started, wake_fd).run()
         status = 0
     except BaseException:  # noqa: BLE001 # the shim's edge: a traceback is all that can be left
@@ -102,6 +104,8 @@ class Shim:
         self._children: dict[int, Callable[[], None]] = {}
         self._starting = 0
         self._record: ExitRecord | None = None
+        self._finished_at_ns = 0
+        self._straggler_timer: Timer | None = None
         self._sessions = 0
         self._is_freed = False
         self._operations: dict[str, Callable[[Message], _Answer | None]] = {
@@ -282,6 +286,7 @@ class Shim:
         close_all(client_fds)
         self._say(answer)
         self._reap()
+        self._check_stragglers()
 
     def _resize(self, message: Message) -> _Answer:
         body = message.body
@@ -365,15 +370,27 @@ class Shim:
         finished_at_ns = time.time_ns()
         program.session.drain(lambda: on_drained(program, finished_at_ns))
 
-    def _end_container(self, program: Program, finished_at_ns: int) -> None:
-        cgroup = self._open_cgroup()
+    def _end_container(self, _: Program, finished_at_ns: int) -> None:
         if get_bool(self._started, "shares_pids"):
             # Nobody else ends what init leaves in a pid namespace that is not its own.
-            cgroup.kill()
-        oom_kills = cgroup.oom_kills()
+            self._open_cgroup().kill()
+        self._finished_at_ns = finished_at_ns
+        self._straggler_timer = self._loop.call_later(DRAIN_S, self._report_end)
+        self._check_stragglers()
+
+    def _check_stragglers(self) -> None:
+        """Execs have ended with the container; their exit codes are told before its own."""
+        if self._straggler_timer is not None and not self._execs and not self._starting:
+            self._report_end()
+
+    def _report_end(self) -> None:
+        if self._straggler_timer is not None:
+            self._straggler_timer.cancel()
+            self._straggler_timer = None
+        oom_kills = self._open_cgroup().oom_kills()
         self._record = ExitRecord(
-            exit_code=program.exit_code or 0,
-            finished_at_ns=finished_at_ns,
+            exit_code=self._init.exit_code or 0,
+            finished_at_ns=self._finished_at_ns,
             oom_killed=oom_kills > 0,
         )
         try:
@@ -390,9 +407,10 @@ class Shim:
         self._execs.pop(exec_id, None)
         if self._engine is None or self._is_freed:
             self._finish(program)
-            return
-        self._ended_execs[exec_id] = program
-        self._tell_exec_exit(program)
+        else:
+            self._ended_execs[exec_id] = program
+            self._tell_exec_exit(program)
+        self._check_stragglers()
 
     def _tell_exit(self) -> None:
         if self._record is not None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 
+from wherry.kernel.title import TitleRoom
 from wherry.lib.jsonvalue import get_int, get_str
 from wherry.runtime.cgroups.hierarchy import hierarchies
 from wherry.runtime.errors import SpecError
@@ -33,25 +34,26 @@ def run_spawner(control_fd: int) -> None:
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
     _fill_caches()
+    title = TitleRoom()
     gc.collect()
     gc.freeze()
     while not channel.closed:
         poll.poll()
         try:
             while (message := channel.receive()) is not None:
-                _serve(channel, message)
+                _serve(channel, message, title)
         except ProtocolError as error:
             sys.stderr.write(f"spawner: {error}\n")
             return
 
 
-def _serve(channel: Channel, message: Message) -> None:
+def _serve(channel: Channel, message: Message, title: TitleRoom) -> None:
     operation = get_str(message.body, "op")
     if operation == "hello":
         channel.send({"re": get_int(message.body, "re"), "pid": os.getpid()})
     elif operation == "fork" and len(message.fds) == 1 and os.fork() == 0:
         channel.close()
-        run_shim(message.fds[0])
+        run_shim(message.fds[0], title)
     message.close()
 
 

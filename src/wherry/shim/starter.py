@@ -43,7 +43,7 @@ from wherry.shim.record import SOCKET_NAME, STATE_NAME, ShimState, write_record
 
 Stdio = tuple[int, int, int]
 
-_KEPT_KEYS = ("container_id", "cgroup", "systemd", "stdin", "log", "attachments")
+_KEPT_KEYS = ("container_id", "folder", "cgroup", "systemd", "stdin", "log", "attachments")
 
 
 class Helper:
