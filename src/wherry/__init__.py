@@ -1,1 +1,3 @@
 """wherry: a container engine for Linux, written in Python."""
+
+__version__ = "0.1.0"

@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import signal
+from collections.abc import Callable
 
 from wherry.kernel import syscalls, tty
 from wherry.kernel.consts import CLONE
@@ -67,20 +68,35 @@ def launch(
     interfaces: tuple[Interface, ...] = (),
     gate: int = -1,
     for_parent: bool = False,
+    outlive: bool = False,
+    before_root: Callable[[int], None] | None = None,
+    preserve: int = 0,
 ) -> Launched:
     """Start a container; raises LaunchError, and then nothing of it is left, its cgroup included.
 
     `stdio` is None for a terminal (the pty comes from the container's devpts) and otherwise three
-    descriptors that stay the caller's. The cgroup may have been made already. With `gate`, a FIFO, it
-    returns when everything but the exec is done; that waits for a reader of the FIFO. With `for_parent` the
+    descriptors that stay the caller's. The cgroup may have been made already. With `for_parent` the
     process is a child of the caller's parent, which reaps it and whose end it shares.
+
+    For a runtime that is a command: with `gate`, a FIFO open both ways, it returns when everything but the
+    exec is done, and that waits for a byte in it; `outlive` lets the process live on when its parent
+    ends; `before_root` is called with its pid before it has a root; `preserve` descriptors from 3 on stay open.
     """
     context = Context()
     context.stdio = stdio
     context.in_user_namespace = spec.namespace("user") is not None
     step = "plan"
     try:
-        plan = build_plan(spec, root, cgroup, interfaces, gate=gate)
+        plan = build_plan(
+            spec,
+            root,
+            cgroup,
+            interfaces,
+            gate=gate,
+            outlive=outlive,
+            wait_early=before_root is not None,
+        )
+        context.kept += range(3, 3 + preserve)
         step = "cgroup"
         cgroup.create(spec.resources)
         for item in plan.steps:
@@ -91,15 +107,21 @@ def launch(
             _open_console(context, spec.process, context.devpts)
             if spec.is_new("user"):
                 os.fchown(context.terminal, _host_id(spec.uid_mappings), -1)
-        return _start(spec, plan, context, cgroup, interfaces, for_parent=for_parent)
-    except LaunchError:
+        return _start(
+            spec,
+            plan,
+            context,
+            cgroup,
+            interfaces,
+            for_parent=for_parent,
+            before_root=before_root,
+        )
+    except BaseException as error:
         context.close()
         _forget(cgroup)
+        if isinstance(error, (OSError, StepError, ValueError)):
+            raise LaunchError(step, *describe_exception(error)) from error
         raise
-    except (OSError, StepError, ValueError) as error:
-        context.close()
-        _forget(cgroup)
-        raise LaunchError(step, *describe_exception(error)) from error
 
 
 def _start(
@@ -110,6 +132,7 @@ def _start(
     interfaces: tuple[Interface, ...],
     *,
     for_parent: bool,
+    before_root: Callable[[int], None] | None,
 ) -> Launched:
     report, context.report = os.pipe2(os.O_CLOEXEC)
     context.go, go = os.pipe2(os.O_CLOEXEC)
@@ -133,6 +156,8 @@ def _start(
             set_oom_score(pid, spec.process.oom_score_adj)
         step = "network"
         wire(interfaces, pid)
+        if before_root is not None:
+            before_root(pid)
         try:
             os.write(go, b"g")
         except BrokenPipeError:
@@ -171,6 +196,8 @@ def execute(
     cgroup: Cgroup,
     stdio: Stdio | None,
     for_parent: bool = False,
+    outlive: bool = False,
+    preserve: int = 0,
 ) -> Launched:
     """Start another process in a running container; raises LaunchError.
 
@@ -186,14 +213,14 @@ def execute(
             _open_console(context, process, target.devpts)
             if context.in_user_namespace:
                 os.fchown(context.terminal, _root_of(target.pid), -1)
-        steps = tuple(process_steps(process, target.seccomp))
+        context.kept += range(3, 3 + preserve)
+        steps = tuple(process_steps(process, target.seccomp, outlive=outlive))
         return _join(target, process, steps, context, cgroup, for_parent=for_parent)
-    except LaunchError:
+    except BaseException as error:
         context.close()
+        if isinstance(error, (OSError, StepError, ValueError)):
+            raise LaunchError("exec", *describe_exception(error)) from error
         raise
-    except (OSError, StepError, ValueError) as error:
-        context.close()
-        raise LaunchError("exec", *describe_exception(error)) from error
 
 
 def _join(

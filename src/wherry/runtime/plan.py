@@ -81,6 +81,8 @@ def build_plan(
     interfaces: tuple[Interface, ...] = (),
     *,
     gate: int = -1,
+    outlive: bool = False,
+    wait_early: bool = False,
 ) -> Plan:
     """The plan of a container's init; raises SpecError for what can never work."""
     _check(spec, interfaces)
@@ -88,6 +90,8 @@ def build_plan(
     steps += [JoinNamespace(item) for item in spec.namespaces if item.path]
     if spec.is_new("user"):
         steps += [AwaitParent("user and group maps"), BecomeRoot()]
+    elif wait_early:
+        steps.append(AwaitParent("hooks"))
     steps.append(EnterRoot(root))
     steps += _mount_steps(spec, cgroup)
     if not any(isinstance(step, CgroupNamespace) for step in steps):
@@ -115,11 +119,13 @@ def build_plan(
     if spec.rootfs_propagation:
         steps.append(RootPropagation(PROPAGATION[spec.rootfs_propagation]))
     seccomp = build_filter(spec.seccomp, _bounding(spec.process)) if spec.seccomp else None
-    steps += process_steps(spec.process, seccomp, gate=gate)
+    steps += process_steps(spec.process, seccomp, gate=gate, outlive=outlive)
     return Plan(_clone_flags(spec), tuple(steps), seccomp)
 
 
-def process_steps(process: Process, seccomp: Filter | None, *, gate: int = -1) -> list[Step]:
+def process_steps(
+    process: Process, seccomp: Filter | None, *, gate: int = -1, outlive: bool = False
+) -> list[Step]:
     """From a process inside its root to the user's program; the same for init and for an exec."""
     steps: list[Step] = [Identify(process), CleanSlate(process.user.umask)]
     if process.rlimits:
@@ -131,7 +137,7 @@ def process_steps(process: Process, seccomp: Filter | None, *, gate: int = -1) -
     if seccomp is not None and not process.no_new_privileges:
         # Needs CAP_SYS_ADMIN, which the next step gives up.
         steps.append(Seccomp(*seccomp))
-    steps += [ChangeUser(process.capabilities, process.cwd), DieWithParent(detached=gate >= 0)]
+    steps += [ChangeUser(process.capabilities, process.cwd), DieWithParent(detached=outlive)]
     if gate >= 0:
         steps.append(Gate(process, gate))
     if seccomp is not None and process.no_new_privileges:

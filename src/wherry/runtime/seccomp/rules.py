@@ -31,7 +31,7 @@ TRACE = 0x7FF00000
 LOG = 0x7FFC0000
 ALLOW = 0x7FFF0000
 
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": KILL_PROCESS,
@@ -203,9 +203,9 @@ def _condition(item: JsonObject) -> Condition:
 
 
 def _action(name: str, number: int) -> int:
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise SpecError("linux.seccomp", f"action {name!r} is not supported")
-    action = _ACTIONS[name]
+    action = ACTIONS[name]
     return action | (number & 0xFFFF) if action in {ERRNO, TRACE} else action
 
 
