@@ -91,6 +91,8 @@ _PARTICIPLES = {"running": "already started", "paused": "been paused", "stopped"
 def run(settings: Settings, arguments: Arguments) -> int:
     """create and start in one, and unless detached wait for the end and delete."""
     detach = "detach" in arguments.flags
+    if not detach:
+        _hold_signals()
     state, launched = _create(settings, arguments, with_gate=False, outlive=detach)
     try:
         _write_pid_file(arguments, state.pid)
@@ -191,6 +193,11 @@ def _attend(launched: Launched, arguments: Arguments) -> int:
     return 128 - code if code < 0 else code
 
 
+def _hold_signals() -> None:
+    """Nothing is lost between the start of a process and the moment when signals can be forwarded."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+
+
 @contextlib.contextmanager
 def _forwarding(pidfd: int) -> Iterator[None]:
     def forward(number: int, _: object) -> None:
@@ -198,6 +205,7 @@ def _forwarding(pidfd: int) -> Iterator[None]:
             signal.pidfd_send_signal(pidfd, number)
 
     old = {number: signal.signal(number, forward) for number in FORWARDED}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     try:
         yield
     finally:
@@ -302,6 +310,8 @@ def exec_(settings: Settings, arguments: Arguments) -> int:
         raise RuntimeFailure(
             "cannot allocate tty if runc will detach without setting console socket"
         )
+    if not detach:
+        _hold_signals()
     with _pidfd(found) as pidfd:
         target = Launched(found.pid, pidfd, namespaces=namespaces_of(spec))
         if spec.seccomp and spec.process.capabilities:
