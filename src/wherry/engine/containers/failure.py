@@ -69,19 +69,15 @@ def _describe(failure: LaunchFailure) -> tuple[str, int, bool]:
     if failure.step == "user":
         # Docker resolves users itself, before its runtime is asked.
         return failure.detail, SET_UP_FAILED, True
-    if failure.step in _OWN_WORDS and failure.detail:
+    # A step that knows a better sentence than the kernel's has written it, in runc's words.
+    bare = os.strerror(failure.errno) if failure.errno else ""
+    if failure.detail and failure.detail.lower() != bare.lower():
         # runc adds the errno that the client looks for: EISDIR is none of those it knows.
-        also = ": permission denied" if failure.errno == errno.EISDIR else ""
+        is_folder = failure.step == "exec" and failure.errno == errno.EISDIR
+        also = ": permission denied" if is_folder else ""
         return failure.detail + also, _exit_code(failure.errno), False
-    words = failure.detail or (os.strerror(failure.errno).lower() if failure.errno else "")
     what = f"{failure.step} {failure.object}".strip()
-    if failure.step in _MOUNTS and failure.errno in {errno.ENOTDIR, errno.EISDIR}:
-        return (
-            f"error mounting {failure.object}: {words.lower()}: {_WRONG_TYPE}",
-            NOT_FOUND,
-            False,
-        )
-    sentence = f"{what}: {words.lower()}" if words else what
+    sentence = f"{what}: {bare.lower()}" if bare else what
     return sentence, _exit_code(failure.errno), False
 
 
@@ -92,11 +88,3 @@ def _exit_code(number: int) -> int:
         return NOT_EXECUTABLE
     return SET_UP_FAILED
 
-
-# Steps of init whose messages are runc's sentences already.
-_OWN_WORDS = frozenset({"exec", "cwd", "ids"})
-_MOUNTS = frozenset({"mount", "mounts", "bind"})
-_WRONG_TYPE = (
-    "Are you trying to mount a directory onto a file (or vice-versa)? "
-    "Check if the specified host path exists and is the expected type"
-)
