@@ -194,7 +194,7 @@ class Execs:
         except ShimGone as exc:
             raise exec_refusal("cannot exec in a stopped container") from exc
         self._keep(replace(self.get(record.id), running=True, pid=running.pid), durable=True)
-        self._watch(handle, shim, record.id, running)
+        self._watch(handle, record.id, running)
         return running
 
     def adopt(self, handle: ContainerHandle, shim: ShimHandle) -> None:
@@ -207,7 +207,7 @@ class Execs:
             if running is None:
                 self._finish(handle, record.id, _KILLED)
             else:
-                self._watch(handle, shim, record.id, running)
+                self._watch(handle, record.id, running)
 
     def forget_container(self, handle: ContainerHandle) -> None:
         """Its execs have ended with it."""
@@ -223,21 +223,14 @@ class Execs:
             elif record.exit_code is not None:
                 self._ended[record.id] = time.monotonic()
 
-    def _watch(
-        self, handle: ContainerHandle, shim: ShimHandle, exec_id: ExecId, running: ExecHandle
-    ) -> None:
+    def _watch(self, handle: ContainerHandle, exec_id: ExecId, running: ExecHandle) -> None:
         def ended(future: asyncio.Future[int]) -> None:
             if future.cancelled():
                 return
             self._finish(handle, exec_id, future.result())
             running.release()
 
-        def container_ended(_: object) -> None:
-            if not running.exited.done():
-                self._finish(handle, exec_id, _KILLED)
-
         running.exited.add_done_callback(ended)
-        shim.exited.add_done_callback(container_ended)
 
     def _finish(self, handle: ContainerHandle, exec_id: ExecId, exit_code: int) -> None:
         record = self._execs.get(exec_id)

@@ -87,4 +87,3 @@ def _exit_code(number: int) -> int:
     if number in {errno.EACCES, errno.EISDIR, errno.ENOEXEC}:
         return NOT_EXECUTABLE
     return SET_UP_FAILED
-
