@@ -14,6 +14,8 @@ import signal
 import socket
 import sys
 
+from wherry.kernel import syscalls
+from wherry.kernel.consts import PR
 from wherry.kernel.title import TitleRoom
 from wherry.lib.jsonvalue import get_int, get_str
 from wherry.runtime.cgroups.hierarchy import hierarchies
@@ -27,7 +29,9 @@ _DEFAULT_CAPABILITIES = 0xA80425FB  # Docker's fourteen
 
 def run_spawner(control_fd: int) -> None:
     """Serves the engine on its connection until that closes. Never returns in a shim."""
+    # Shims need no reaping, nor do the orphans of one that was killed, whose parent this process becomes.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _raise_oom_score()
     channel = Channel(socket.socket(fileno=control_fd))
