@@ -22,7 +22,7 @@ from wherry.image.digest import digest_of
 from wherry.image.reference import Reference, is_image_id, parse_reference
 from wherry.image.save import SavedImage, build_layout, build_members
 from wherry.lib.jsonvalue import JsonValue
-from wherry.model.errors import InvalidArgument
+from wherry.model.errors import InvalidArgument, NoSuchImage
 from wherry.model.image import Descriptor, Digest, Image, Platform
 
 if TYPE_CHECKING:
@@ -74,7 +74,11 @@ def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Ch
     """
     chosen: dict[str, tuple[Image, list[Reference]]] = {}
     for ref in refs:
-        for image, names in _match(images, ref, platform):
+        try:
+            matched = _match(images, ref, platform)
+        except NoSuchImage:
+            raise NoSuchImage(ref) from None  # Docker names it here as it was given, without a tag
+        for image, names in matched:
             if image.is_host:
                 raise InvalidArgument(
                     f"{ref} cannot be saved: its base is this machine's own root file system"

@@ -119,8 +119,10 @@ def select_prunable(
     )
 
 
-def build_history(image: Image, sizes: Mapping[Digest, int]) -> tuple[HistoryLine, ...]:
-    """An image's history, newest first; only the newest line has an id, as layers have none of their own."""
+def build_history(
+    image: Image, sizes: Mapping[Digest, int], parents: Sequence[Image] = ()
+) -> tuple[HistoryLine, ...]:
+    """An image's history, newest first. The newest line has its id, those below the ids of its parents here."""
     lines: list[HistoryLine] = []
     layers = iter(image.diff_ids)
     for entry in image.history:
@@ -134,9 +136,10 @@ def build_history(image: Image, sizes: Mapping[Digest, int]) -> tuple[HistoryLin
                 size_bytes=sizes.get(diff_id, 0) if diff_id else 0,
             )
         )
-    if lines:
-        lines[-1] = replace(lines[-1], id=image.id, tags=image.repo_tags)
-    return tuple(reversed(lines))
+    lines.reverse()
+    for index, owner in enumerate((image, *parents)[: len(lines)]):
+        lines[index] = replace(lines[index], id=owner.id, tags=owner.repo_tags)
+    return tuple(lines)
 
 
 def measure_usage(

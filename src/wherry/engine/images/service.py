@@ -593,7 +593,12 @@ class Images:
     def history(self, ref: str) -> tuple[listing.HistoryLine, ...]:
         """The lines of `docker history`. Raises NoSuchImage."""
         image = self.get(ref)
-        return listing.build_history(image, self._sizes())
+        parents: list[Image] = []
+        parent = image.parent
+        while parent and self.catalog.find(ImageId(parent)) is not None:
+            parents.append(self._image(ImageId(parent)))
+            parent = parents[-1].parent
+        return listing.build_history(image, self._sizes(), parents)
 
     def disk_usage(self) -> tuple[tuple[listing.ImageUsage, ...], int]:
         """Every image with its shared bytes, and the bytes of all layers."""

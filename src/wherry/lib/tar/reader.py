@@ -178,7 +178,7 @@ class TarReader:
         """The rest of the current member's stored bytes, in pieces."""
         while self._pending:
             if self._position == len(self._buffer) and not self._fill():
-                raise TarError("the archive ends inside a member")
+                raise TarError("unexpected EOF: the archive ends inside a member")
             piece = self._buffer[self._position : self._position + self._pending]
             self._position += len(piece)
             self._pending -= len(piece)
@@ -202,7 +202,7 @@ class TarReader:
     def _take(self, count: int) -> bytes:
         while len(self._buffer) - self._position < count:
             if not self._fill():
-                raise TarError("the archive ends inside a member")
+                raise TarError("unexpected EOF: the archive ends inside a member")
         start = self._position
         self._position = start + count
         return self._buffer[start : start + count]
@@ -220,7 +220,7 @@ class TarReader:
         while count:
             have = len(self._buffer) - self._position
             if not have and not self._fill():
-                raise TarError("the archive ends inside a member")
+                raise TarError("unexpected EOF: the archive ends inside a member")
             step = min(count, len(self._buffer) - self._position)
             self._position += step
             count -= step
@@ -230,7 +230,7 @@ class TarReader:
             if not self._fill():
                 if len(self._buffer) == self._position:
                     return None  # no end mark: GNU tar and Go accept that
-                raise TarError("the archive ends inside a header")
+                raise TarError("unexpected EOF: the archive ends inside a header")
         start = self._position
         self._position = start + BLOCK
         return self._buffer[start : start + BLOCK]
