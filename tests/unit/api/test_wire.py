@@ -1,0 +1,134 @@
+"""JSON bodies as Go's decoder takes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from wherry.api.convert.containers import (
+    build_config,
+    build_host_config,
+    parse_config,
+    parse_host_config,
+    parse_networks,
+    parse_update,
+)
+from wherry.model.container import (
+    ContainerConfig,
+    EndpointConfig,
+    HostConfig,
+    Mount,
+    PortBinding,
+    Ulimit,
+    VolumeOptions,
+)
+from wherry.model.errors import InvalidArgument, NotSupported
+from wherry.wire.base import BodyError, decode_body
+from wherry.wire.containers import CreateRequest
+from wherry.wire.containers import HostConfig as WireHostConfig
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b'{"Image":"x"} x', "unexpected content after JSON"),
+        (b'{"Image":', "invalid JSON: unexpected EOF"),
+        (b"", "invalid JSON: got EOF while reading request body"),
+        (b'{"Image":5}', "invalid JSON: Expected `str`, got `int` - at `$.Image`"),
+        (
+            b'{"HostConfig":{"Memory":"x"}}',
+            "invalid JSON: Expected `int`, got `str` - at `$.HostConfig.Memory`",
+        ),
+    ],
+)
+def test_sentences_of_bad_bodies(body: bytes, sentence: str) -> None:
+    with pytest.raises(BodyError) as raised:
+        decode_body(body, CreateRequest)
+    assert str(raised.value) == sentence
+
+
+def test_null_is_absent_and_unknown_keys_are_ignored() -> None:
+    body = b'{"Hostname":null,"Env":null,"Labels":null,"Unknown":{"x":null},"HostConfig":{"Binds":null,"Init":null}}'
+    assert decode_body(body, CreateRequest) == decode_body(b'{"HostConfig":{}}', CreateRequest)
+
+
+def test_null_in_a_map_keeps_its_key() -> None:
+    body = (
+        b'{"ExposedPorts":{"80/tcp":null},"HostConfig":{"PortBindings":{"80/tcp":null}},'
+        b'"NetworkingConfig":{"EndpointsConfig":{"n":null}},"Labels":{"a":null}}'
+    )
+    request = decode_body(body, CreateRequest)
+    assert parse_config(request).exposed_ports == ("80/tcp",)
+    assert parse_config(request).labels == {"a": ""}
+    assert parse_networks(request.networking_config) == {"n": EndpointConfig()}
+    assert request.host_config is not None
+    assert parse_host_config(request.host_config).port_bindings == {"80/tcp": ()}
+
+
+def test_a_command_may_be_a_string() -> None:
+    config = parse_config(decode_body(b'{"Cmd":"ls","Entrypoint":[]}', CreateRequest))
+    assert config.cmd == ("ls",)
+    assert config.entrypoint == ()
+    assert config.shell is None
+
+
+def test_swappiness_minus_one_is_not_given() -> None:
+    assert parse_host_config(WireHostConfig(memory_swappiness=-1)).memory_swappiness is None
+    assert parse_host_config(WireHostConfig(memory_swappiness=0)).memory_swappiness == 0
+
+
+def test_devices_by_capability_are_refused() -> None:
+    body = b'{"HostConfig":{"DeviceRequests":[{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}]}}'
+    request = decode_body(body, CreateRequest)
+    assert request.host_config is not None
+    with pytest.raises(
+        NotSupported, match=r'could not select device driver "" with capabilities: \[\[gpu\]\]'
+    ):
+        parse_host_config(request.host_config)
+
+
+def test_numbers_beyond_the_type_are_the_clients_fault() -> None:
+    request = decode_body(
+        b'{"HostConfig":{"ConsoleSize":[1,2,3]}}'.replace(b"1,2,3", b"1,2"), CreateRequest
+    )
+    assert request.host_config is not None
+    with pytest.raises(BodyError):
+        decode_body(b'{"HostConfig":{"ConsoleSize":[1,2,3]}}', CreateRequest)
+    with pytest.raises((BodyError, InvalidArgument)):
+        decode_body(b'{"HostConfig":{"Memory":1e40}}', CreateRequest)
+
+
+def test_what_goes_in_comes_out() -> None:
+    config = ContainerConfig(
+        hostname="h",
+        env=("A=b",),
+        cmd=("x", "y"),
+        exposed_ports=("80/tcp",),
+        volumes=("/data",),
+        labels={"a": "b"},
+        stop_timeout=3,
+        shell=("sh", "-c"),
+    )
+    assert parse_config(build_config(config)) == config
+    host = HostConfig(
+        binds=("/a:/b",),
+        port_bindings={"80/tcp": (PortBinding(host_port="8080"),)},
+        ulimits=(Ulimit(name="nofile", soft=1, hard=2),),
+        mounts=(
+            Mount(
+                type="volume",
+                target="/v",
+                source="v",
+                volume_options=VolumeOptions(driver_name="local", driver_options={"o": "x"}),
+            ),
+        ),
+        init=True,
+        masked_paths=(),
+        sysctls={"net.core.somaxconn": "1"},
+        memory=1 << 40,
+    )
+    assert parse_host_config(build_host_config(host)) == host
+
+
+def test_an_update_without_a_policy_leaves_it() -> None:
+    resources, policy = parse_update(WireHostConfig(memory=5))
+    assert (resources.memory, policy) == (5, None)
