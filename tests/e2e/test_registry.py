@@ -1,0 +1,220 @@
+"""Registries end to end: pull, run, push, login, mirrors, and everything that is killed in the middle of a pull."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.harness.engine import Engine, running_engine
+from tests.harness.registry import (
+    OCI_INDEX,
+    PASSWORD,
+    USER,
+    RegistryServer,
+    TestImage,
+    make_image,
+    make_index,
+    running_registry,
+)
+from tests.harness.stub_registry import Cutter, random_budgets
+
+ROUNDS = 50
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[RegistryServer]:
+    with running_registry() as server:
+        yield server
+
+
+def runnable(*, size: int = 1000, architecture: str = "amd64") -> TestImage:
+    """busybox and a layer of noise."""
+    busybox = next(p for p in (Path("/usr/bin/busybox"), Path("/bin/busybox")) if p.exists())
+    return make_image(
+        [{"bin/sh": busybox.read_bytes()}, {"noise": os.urandom(size)}], architecture=architecture
+    )
+
+
+ECHO = ("/bin/sh", "-c", "echo it runs")
+
+
+def test_pull_and_run(engine: Engine, registry: RegistryServer, client: str) -> None:
+    image = runnable()
+    registry.put_image(f"e2e/{client}", "v1", image)
+    name = f"{registry.host}/e2e/{client}:v1"
+    said = engine.run(client, "pull", name).stdout
+    assert f"Digest: {image.digest}\nStatus: Downloaded newer image for {name}\n{name}\n" in said
+    assert engine.run(client, "run", "--rm", name, *ECHO).stdout == "it runs\n"
+    assert "Status: Image is up to date for" in engine.run(client, "pull", name).stdout
+    by_digest = f"{registry.host}/e2e/{client}@{image.digest}"
+    assert engine.run(client, "pull", "-q", by_digest).stdout == f"{by_digest}\n"
+    shown = engine.run(client, "image", "inspect", "-f", "{{json .RepoDigests}}", name).stdout
+    assert json.loads(shown) == [by_digest]
+    engine.run(client, "rmi", name)
+
+
+def test_run_pulls_what_is_missing(engine: Engine, registry: RegistryServer, client: str) -> None:
+    registry.put_image(f"e2e/missing-{client}", "latest", runnable())
+    name = f"{registry.host}/e2e/missing-{client}"
+    done = engine.run(client, "run", "--rm", name, *ECHO)
+    assert done.stdout == "it runs\n"
+    assert done.stderr.startswith(f"Unable to find image '{name}:latest' locally\nlatest: Pulling")
+    engine.run(client, "rmi", name)
+    missing = engine.run(client, "run", "--rm", f"{name}-no", "true", check=False)
+    assert missing.returncode == 125
+    assert f"manifest for {name}-no:latest not found" in missing.stderr
+
+
+def test_push_mounts_and_others_can_read_it(
+    engine: Engine, registry: RegistryServer, client: str
+) -> None:
+    image = runnable()
+    registry.put_image(f"e2e/origin-{client}", "v1", image)
+    name, copy = (f"{registry.host}/e2e/{part}-{client}:v1" for part in ("origin", "copy"))
+    engine.run(client, "pull", "-q", name)
+    engine.run(client, "tag", name, copy)
+    said = engine.run(client, "push", copy).stdout
+    assert said.count(f"Mounted from e2e/origin-{client}") == 2
+    assert f"v1: digest: {image.digest} size: {len(image.manifest)}" in said
+    assert "Layer already exists" in engine.run(client, "push", copy).stdout
+    if shutil.which("skopeo"):
+        argv = ["skopeo", "inspect", "--tls-verify=false", f"docker://{copy}"]
+        seen = subprocess.run(argv, capture_output=True, check=True)
+        assert json.loads(seen.stdout)["Digest"] == image.digest
+    engine.run(client, "rmi", name, copy)
+
+
+def test_login_and_logout(engine: Engine, client: str) -> None:
+    with running_registry(password=True) as server:
+        server.put_image("e2e/secret", "v1", runnable())
+        name = f"{server.host}/e2e/secret:v1"
+        refused = engine.run(client, "pull", name, check=False)
+        assert refused.returncode == 1
+        assert "no basic auth credentials" in refused.stderr
+        login = ("login", "-u", USER, "--password-stdin", server.host)
+        wrong = engine.run(client, *login, input_="wrong", check=False)
+        assert wrong.returncode == 1
+        assert "401 Unauthorized" in wrong.stderr
+        assert "Login Succeeded" in engine.run(client, *login, input_=PASSWORD).stdout
+        engine.run(client, "pull", "-q", name)
+        engine.run(client, "push", "-q", name)
+        engine.run(client, "logout", server.host)
+        assert engine.run(client, "push", name, check=False).returncode == 1
+        engine.run(client, "rmi", name)
+
+
+def test_the_platform_that_was_asked_for(engine: Engine, registry: RegistryServer) -> None:
+    several = [(runnable(), "amd64", ""), (runnable(architecture="arm64"), "arm64", "v8")]
+    for image, _, _ in several:
+        registry.put_image("e2e/platforms", image.digest, image)
+    index = make_index(several)
+    registry.put_manifest("e2e/platforms", "v1", OCI_INDEX, index)
+    name = f"{registry.host}/e2e/platforms:v1"
+    for platform, expected in (("linux/amd64", "amd64"), ("linux/arm64/v8", "arm64")):
+        engine.docker("pull", "-q", "--platform", platform, name)
+        shown = engine.docker("image", "inspect", "-f", "{{.Architecture}}", name)
+        assert shown == expected
+    refused = engine.run("docker", "pull", "--platform", "linux/s390x", name, check=False)
+    assert "no matching manifest for linux/s390x in the manifest list entries" in refused.stderr
+    assert json.loads(engine.docker("manifest", "inspect", "--insecure", name)) == json.loads(index)
+    engine.docker("rmi", name)
+
+
+def test_an_engine_with_a_mirror_and_more(registry: RegistryServer) -> None:
+    registry.put_image("library/thing", "latest", runnable())
+    with running_engine(options=[f"--registry-mirror={registry.url}"]) as engine:
+        done = engine.run("docker", "run", "--rm", "thing", *ECHO)
+        assert done.stdout == "it runs\n"
+        assert "latest: Pulling from library/thing" in done.stderr
+        info = json.loads(engine.docker("info", "--format", "{{json .RegistryConfig}}"))
+        assert info["Mirrors"] == [registry.url] or info["Mirrors"] == [f"{registry.url}/"]
+        missing = engine.run("docker", "pull", "no-such-thing", check=False)
+        assert "manifest for no-such-thing:latest not found" in missing.stderr
+
+
+class PullStream:
+    """`POST /images/create` whose progress is read line by line."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(30)
+        self._socket.connect(str(engine.socket))
+        auth = base64.urlsafe_b64encode(b"{}").decode()
+        self._socket.sendall(
+            f"POST /v1.51/images/create?fromImage={name} HTTP/1.1\r\nHost: d\r\n"
+            f"X-Registry-Auth: {auth}\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        self._response = http.client.HTTPResponse(self._socket, method="POST")
+
+    def read_lines(self, count: int) -> list[dict[str, object]]:
+        """Up to so many lines; fewer when the stream ends or breaks."""
+        lines: list[dict[str, object]] = []
+        try:
+            if not lines:
+                self._response.begin()
+            while len(lines) < count:
+                line = self._response.readline()
+                if not line:
+                    break
+                lines.append(json.loads(line))
+        except (OSError, http.client.HTTPException, ValueError):
+            pass
+        return lines
+
+    def close(self) -> None:
+        self._response.close()
+        self._socket.close()
+
+
+def verify_blobs(engine: Engine) -> None:
+    """Everything in the content store is what its name says, read behind the engine's back."""
+    for blob in (engine.root / "blobs" / "sha256").iterdir():
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+
+
+def test_whatever_is_killed_in_a_pull_the_store_is_whole(registry: RegistryServer) -> None:
+    victims = random.Random(1)
+    completed = {"engine": 0, "registry": 0, "connection": 0}
+    with running_engine() as engine:
+        for number in range(ROUNDS):
+            image = make_image([{"a": os.urandom(4_000_000)}, {"b": os.urandom(2_000_000)}])
+            registry.put_image("e2e/kill", f"v{number}", image)
+            cutter = Cutter(registry.port, random_budgets(number, 4_000_000))
+            victim = victims.choice(list(completed))
+            host = cutter.host if victim == "connection" else registry.host
+            name = f"{host}/e2e/kill:v{number}"
+            stream = PullStream(engine, name)
+            try:
+                stream.read_lines(victims.randrange(1, 12))
+                if victim == "engine":
+                    engine.kill()
+                    engine.start()
+                elif victim == "registry":
+                    registry.stop()
+                    stream.read_lines(1000)
+                    registry.start()
+                else:
+                    stream.read_lines(1000)
+            finally:
+                stream.close()
+                cutter.close()
+            if victim == "connection":
+                name = f"{registry.host}/e2e/kill:v{number}"
+            engine.docker("pull", "-q", name)
+            shown = engine.docker("image", "inspect", "-f", "{{.Id}}", name)
+            assert shown == image.config
+            completed[victim] += 1
+            if number % 10 == 9:
+                verify_blobs(engine)
+        verify_blobs(engine)
+    assert min(completed.values()) >= 10
