@@ -30,7 +30,7 @@ from wherry.image.config import (
 )
 from wherry.image.content import BadContent, ContentStore, sync_folder
 from wherry.image.digest import digest_of, split_digest
-from wherry.image.layer.build import PendingLayer, limit_memory, published
+from wherry.image.layer.build import PendingLayer, confine, published
 from wherry.image.layer.mount import TAR_NAME
 from wherry.image.layer.streams import Beside, Decompressor, write_all
 from wherry.image.reference import InvalidReference, parse_reference
@@ -78,7 +78,7 @@ def load(arguments: JsonValue, report: Report) -> JsonValue:
 
     Returns a list of {config, names, manifest, layers}. Raises BadContent, TarError, LayerError, OSError.
     """
-    limit_memory()
+    confine()
     if not isinstance(arguments, dict):
         raise TypeError("the arguments are not an object")
     folder = Path(get_str(arguments, "folder"))

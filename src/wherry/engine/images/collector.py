@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -59,25 +60,33 @@ class Collector:
             if not self._held and self._pending:
                 self.collect()
 
-    def collect(self) -> int:
-        """Sweeps, or sees to it that a sweep comes; returns the bytes of the blobs and layers taken."""
+    def collect(self, *, min_age_s: float = 0) -> int:
+        """Sweeps, or sees to it that a sweep comes; returns the bytes of the blobs and layers taken.
+
+        What is younger than `min_age_s` stays.
+        """
         if self._held:
             self._pending = True
             return 0
         self._pending = False
         blobs, layers = self._needs()
+        newest = time.time() - min_age_s
         trash: list[Path] = []
         freed = 0
         for digest in list(self._content.digests()):
             if digest not in blobs and not self._protected[digest]:
                 path = self._content.path(digest)
                 status = path.stat()
+                if status.st_mtime > newest:
+                    continue
                 if status.st_nlink == 1:
                     freed += status.st_size
                 trash.append(self._new_trash())
                 path.rename(trash[-1])
         for record in self._layers.all():
             if record.diff_id not in layers and not self._protected[record.diff_id]:
+                if (self._layers.folder / record.key).stat().st_mtime > newest:
+                    continue
                 freed += record.tar_size
                 trash.append(self._new_trash())
                 self._layers.remove(record.diff_id, trash[-1])

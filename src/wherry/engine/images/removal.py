@@ -104,7 +104,10 @@ class Removal:
     def _untag(self, image_id: ImageId, references: Iterable[Reference]) -> None:
         for reference in references:
             self._catalog.unpoint(reference.canonical(), image_id)
-            self.records.append(Deleted(untagged=reference.familiar()))
+            entry = Deleted(untagged=reference.familiar())
+            if entry in self.records:  # the name of another platform's image, gone already
+                continue
+            self.records.append(entry)
             self._publish("untag", image_id, image_id)
 
     def _check(self, image_id: ImageId, checks: _Check) -> None:

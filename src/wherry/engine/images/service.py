@@ -27,7 +27,7 @@ from wherry.engine.images.snapshots import Snapshots
 from wherry.engine.images.worker import run_image_worker
 from wherry.engine.store import Store
 from wherry.image.config import ImageConfig, parse_config, parse_manifest
-from wherry.image.content import BadContent, ContentStore, NoSuchBlob
+from wherry.image.content import PARTIAL_MAX_AGE_S, BadContent, ContentStore, NoSuchBlob
 from wherry.image.host import HostTree
 from wherry.image.layer.mount import TAR_NAME
 from wherry.image.layer.record import LayerRecord
@@ -35,7 +35,7 @@ from wherry.image.layer.store import MAX_LAYERS, LayerStore, TooManyLayers
 from wherry.image.reference import InvalidReference, Reference, parse_reference, parse_tagged
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.container import ContainerConfig
-from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotSupported
+from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotFound, NotSupported
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform, RootMount
 from wherry.model.platforms import best_match, format_platform
 from wherry.model.progress import Progress
@@ -55,6 +55,16 @@ def _silent(kind: str, action: str, actor_id: str, attributes: Mapping[str, str]
 
 def _unused(image_id: ImageId) -> Sequence[ImageUser]:  # noqa: ARG001 - the shape of `users`
     return ()
+
+
+class WrongPlatform(NotFound):
+    """The image is here, but not for the platform that was asked for."""
+
+    def __init__(self, ref: str, found: Platform, wanted: Platform) -> None:
+        super().__init__(
+            f"image with reference {ref} was found but its platform ({format_platform(found)}) does not"
+            f" match the specified platform ({format_platform(wanted)})"
+        )
 
 
 class Images:
@@ -96,7 +106,11 @@ class Images:
         self._cached_layers = cached
 
     async def start(self) -> None:
-        """Prepares what the first container would wait for: the host image's tree."""
+        """Repairs what a crash left, and prepares what the first container would wait for."""
+        for key in self.snapshots.orphans():
+            logger.info("removing snapshot %s, which nothing names", key)
+            await self.remove_snapshot(key)
+        self.collector.collect(min_age_s=PARTIAL_MAX_AGE_S)  # a broken pull may go on where it was
         try:
             await asyncio.to_thread(self.host.current)
         except (NotSupported, OSError) as error:
@@ -144,7 +158,7 @@ class Images:
         platforms = [self._config(image_id).platform for image_id in record.images]
         index = best_match(platform, platforms)
         if index is None:
-            raise NoSuchImage(_for_platform(ref, platform))
+            raise WrongPlatform(ref, platforms[0], platform)
         return self._image(record.images[index])
 
     def find_image(self, name: str) -> ImageId | None:
@@ -260,7 +274,7 @@ class Images:
         """Removes what `ref` names, as `docker rmi` does. Raises NoSuchImage, Conflict."""
         if self._is_host(ref):
             raise Forbidden("the built-in image `host` cannot be removed")
-        image_id = self.catalog.resolve(ref).images[0]
+        record = self.catalog.resolve(ref)
         removal = Removal(
             self.catalog,
             self._users,
@@ -269,7 +283,8 @@ class Images:
             force=force,
         )
         with self._store.transaction():
-            removal.remove(ref, image_id, prune=prune)
+            for image_id in record.images:  # every platform that the name has
+                removal.remove(ref, image_id, prune=prune)
         for entry in removal.records:
             self._configs.pop(ImageId(entry.deleted), None)
         self.collect()
@@ -735,7 +750,3 @@ class Images:
             (self.root / "containers" / key).rmdir()
         except OSError:
             pass  # the engine keeps a container's log and files there
-
-
-def _for_platform(ref: str, platform: Platform) -> str:
-    return f"{ref} for platform {format_platform(platform)}"

@@ -44,6 +44,7 @@ class Snapshots:
 
     def __init__(self, store: Store, root: Path, layers: LayerStore, host: HostTree) -> None:
         self._containers = root / "containers"
+        self._containers.mkdir(mode=0o710, exist_ok=True)
         self._layers = layers
         self._host = host
         self._table = Table(store, "snapshots", SnapshotRecord)
@@ -110,6 +111,14 @@ class Snapshots:
         """The writable directory. Raises NoSuchSnapshot."""
         self.get(key)
         return self._containers / key / "upper"
+
+    def orphans(self) -> tuple[str, ...]:
+        """Keys of directories that a crash left between making them and recording them."""
+        return tuple(
+            folder.name
+            for folder in self._containers.iterdir()
+            if folder.name not in self._records and (folder / "upper").is_dir()
+        )
 
     def forget_stacks(self) -> None:
         """After layers have gone: what was opened may not be there any more."""

@@ -10,6 +10,7 @@ import gc
 import hashlib
 import os
 import resource
+import signal
 import stat
 import tempfile
 from dataclasses import replace
@@ -30,7 +31,8 @@ from wherry.image.layer.record import (
 from wherry.image.layer.streams import Decompressor, Digester, GrowingFile, Read, write_all
 from wherry.image.layer.tree import LayerTree
 from wherry.image.layer.unpack import write_tree
-from wherry.kernel.syscalls import syncfs
+from wherry.kernel.consts import PR
+from wherry.kernel.syscalls import prctl, syncfs
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str
 from wherry.lib.tar.reader import TarReader
 from wherry.lib.worker import Report
@@ -41,8 +43,9 @@ _PIECE = 1 << 18
 _REPORT_EVERY = 1 << 20
 
 
-def limit_memory() -> None:
-    """An archive made to fill memory ends as MemoryError in this process."""
+def confine() -> None:
+    """For a worker: an archive made to fill memory ends as MemoryError here; the engine's end is ours too."""
+    prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
     gc.disable()  # many small objects that all live to the end: the collector only costs here
 
@@ -52,7 +55,7 @@ def ingest(arguments: JsonValue, report: Report) -> JsonValue:
 
     Returns the layer's record, or null. Raises BadContent when a digest does not match.
     """
-    limit_memory()
+    confine()
     request = _object(arguments)
     digest = Digest(get_str(request, "digest"))
     diff_id = get_str(request, "diffId")
@@ -99,7 +102,7 @@ def build(arguments: JsonValue, report: Report) -> JsonValue:
     The tar itself is kept as the blob of its diff-id, so that save and push can give it back.
     """
     del report
-    limit_memory()
+    confine()
     request = _object(arguments)
     source = get_int(request, "input", -1)
     pending = PendingLayer(Path(get_str(request, "layers")), get_str(request, "driver"))

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from wherry.image.layer.build import PendingLayer, limit_memory
+from wherry.image.layer.build import PendingLayer, confine
 from wherry.image.layer.merged import Entry, Folder, open_stack
 from wherry.image.layer.streams import PIECE, Buffered, Digester, write_all
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str, get_strings
@@ -47,7 +47,7 @@ _OPAQUE_MODE = 0o755
 def commit(arguments: JsonValue, report: Report) -> JsonValue:
     """Makes a layer of the upper directory `upper`; returns its record, or null when nothing changed."""
     del report
-    limit_memory()
+    confine()
     request = _object(arguments)
     pending = PendingLayer(Path(get_str(request, "layers")), get_str(request, "driver"))
     tar = Path(get_str(request, "tar"))
