@@ -168,9 +168,9 @@ def _parse_long(
     if not name or name[0] in "-=":
         raise UsageError(f"bad flag syntax: {word}")
     option = options.get(name)
+    if name == "help":
+        raise HelpWanted
     if option is None:
-        if name == "help":
-            raise HelpWanted
         raise UsageError(f"unknown flag: --{name}")
     if not separator:
         if option[2] == "bool":

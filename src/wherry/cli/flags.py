@@ -201,9 +201,7 @@ def read_env_file(path: str, *, from_environment: bool = True) -> list[str]:
             raise ValueRefused(f"invalid env file ({path}): no variable name on line '{text}'")
         if separator:
             variables.append(f"{name}={value}")
-        elif not from_environment:
-            variables.append(name)
-        elif name in os.environ:
+        elif from_environment and name in os.environ:
             variables.append(f"{name}={os.environ[name]}")
     return variables
 
@@ -833,6 +831,21 @@ def _read_profile(path: str) -> str:
         return encode(decode(content))
     except MalformedDocument as exc:
         raise ValueRefused(f"compacting json for seccomp profile ({path}) failed: {exc}") from exc
+
+
+def parse_capabilities(add: Sequence[str], drop: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Both lists under the kernel's names; ALL swallows the others, adding wins over dropping."""
+    added, dropped = ({_capability(text) for text in texts} for texts in (add, drop))
+    if "ALL" in added:
+        added = {"ALL"}
+    if "ALL" in dropped:
+        dropped = {"ALL"}
+    return sorted(added), sorted(dropped - added)
+
+
+def _capability(text: str) -> str:
+    name = text.strip().upper()
+    return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
 
 
 def check_pull(text: str) -> None:

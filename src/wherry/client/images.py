@@ -50,10 +50,12 @@ class Images(Noun):
         return self.get_list(f"/images/{quote(ref)}/history{build_query(platform=platform)}")
 
     def remove(
-        self, ref: str, *, force: bool = False, prune: bool = True, platform: str = ""
+        self, ref: str, *, force: bool = False, prune: bool = True, platforms: Sequence[str] = ()
     ) -> list[Document]:
         """Untags it, and deletes what nothing names any more. Answers Untagged and Deleted."""
-        query = build_query(force=force, noprune=not prune, platforms=platform)
+        query = build_query(force=force, noprune=not prune)
+        for platform in platforms:
+            query += ("&" if query else "?") + build_query(platforms=platform)[1:]
         return as_documents(self.delete(f"/images/{quote(ref)}{query}"))
 
     def tag(self, ref: str, repository: str, tag: str) -> None:

@@ -32,7 +32,7 @@ def run(session: Session, arguments: Arguments) -> int:
         from wherry.cli.reference import parse_reference
 
         reference = parse_reference(arguments.positional[1])
-        repository, tag = reference.familiar_name, reference.tag
+        repository, tag = reference.name, reference.tag
     answer = session.client.containers.commit(
         arguments.positional[0],
         repository=repository,

@@ -282,8 +282,8 @@ def build_body(arguments: Arguments, *, extra_env: tuple[str, ...] = ()) -> Docu
         "VolumeDriver": arguments.text("volume-driver"),
         "VolumesFrom": _strings(arguments, "volumes-from"),
         "ConsoleSize": [0, 0],
-        "CapAdd": _strings(arguments, "cap-add"),
-        "CapDrop": _strings(arguments, "cap-drop"),
+        "CapAdd": None,
+        "CapDrop": None,
         "CgroupnsMode": arguments.text("cgroupns"),
         "Dns": list(arguments.many("dns")),
         "DnsOptions": [*arguments.many("dns-option"), *arguments.many("dns-opt")],
@@ -353,7 +353,7 @@ def build_body(arguments: Arguments, *, extra_env: tuple[str, ...] = ()) -> Docu
 
 _NEEDS_GRAMMAR = frozenset(
     {
-        "add-host", "annotation", "blkio-weight-device", "cpus", "device", "device-read-bps",
+        "add-host", "annotation", "blkio-weight-device", "cap-add", "cap-drop", "cpus", "device", "device-read-bps",
         "device-read-iops", "device-write-bps", "device-write-iops", "expose", "gpus", "ip", "ip6",
         "io-maxbandwidth", "kernel-memory", "label", "label-file", "link", "link-local-ip",
         "log-opt", "mac-address", "memory", "memory-reservation", "memory-swap", "mount", "net",
@@ -394,7 +394,6 @@ def _set_modes(host: Document, arguments: Arguments) -> None:
         raise ValueRefused("--userns: invalid USER mode")
     if arguments.text("cgroupns") not in {"", "host", "private"}:
         raise ValueRefused("--cgroupns: invalid CGROUP mode")
-    host["StorageOpt"] = None
 
 
 def _set_grammatical(body: Document, host: Document, arguments: Arguments) -> None:
@@ -434,6 +433,10 @@ def _set_grammatical(body: Document, host: Document, arguments: Arguments) -> No
         for path in many("label-file"):
             labels += flags.read_env_file(path, from_environment=False)
         body["Labels"] = dict(flags.parse_pairs([*labels, *many("label")]))
+    if "cap-add" in changed or "cap-drop" in changed:
+        add, drop = flags.parse_capabilities(many("cap-add"), many("cap-drop"))
+        host["CapAdd"] = [*add] or None
+        host["CapDrop"] = [*drop] or None
     if "annotation" in changed:
         host["Annotations"] = dict(flags.parse_pairs(many("annotation")))
     if "sysctl" in changed:
@@ -474,7 +477,6 @@ def _set_sizes(host: Document, arguments: Arguments) -> None:
     for option, member in (
         ("memory", "Memory"),
         ("memory-reservation", "MemoryReservation"),
-        ("kernel-memory", "KernelMemory"),
         ("shm-size", "ShmSize"),
         ("io-maxbandwidth", "IOMaximumBandwidth"),
     ):
@@ -561,7 +563,7 @@ def _merge_plain_options(first: NetworkOption, arguments: Arguments) -> None:
         if given and option:
             raise ValueRefused(f"conflicting options: cannot specify both {plain}")
     first.aliases = first.aliases or aliases
-    if flags.is_user_defined(first.name) or first.name in {"default", "bridge"}:
+    if flags.is_user_defined(first.name):
         first.links = first.links or list(many("link"))
     first.ip = first.ip or text("ip")
     first.ip6 = first.ip6 or text("ip6")

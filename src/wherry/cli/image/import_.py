@@ -23,12 +23,11 @@ OPTIONS = (
 def run(session: Session, arguments: Arguments) -> int:
     """Makes an image of an archive."""
     source = arguments.positional[0]
-    repository = tag = ""
-    if len(arguments.positional) > 1:
+    repository = arguments.positional[1] if len(arguments.positional) > 1 else ""
+    if repository:
         from wherry.cli.reference import parse_reference
 
-        reference = parse_reference(arguments.positional[1])
-        repository, tag = reference.familiar_name, reference.tag
+        parse_reference(repository)
     stream = None
     if source == "-":
         stream = read_chunks(0)
@@ -39,7 +38,6 @@ def run(session: Session, arguments: Arguments) -> int:
         source,
         stream,
         repository=repository,
-        tag=tag,
         message=arguments.text("message"),
         changes=arguments.many("change"),
         platform=arguments.text("platform"),

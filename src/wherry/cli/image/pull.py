@@ -68,7 +68,7 @@ def pull_image(
         reference = reference.with_latest()
     tag = reference.digest or reference.tag
     records = session.client.images.pull(
-        reference.familiar_name,
+        reference.name,
         tag,
         platform=platform,
         auth=registry_auth(session, reference.domain),

@@ -46,7 +46,7 @@ def run(session: Session, arguments: Arguments) -> int:
         if not quiet:
             line_out(f"Using default tag: {reference.tag}")
     records = session.client.images.push(
-        reference.familiar_name,
+        reference.name,
         "" if all_tags else reference.tag,
         platform=encode_platform(arguments.text("platform")),
         auth=registry_auth(session, reference.domain),

@@ -40,7 +40,7 @@ def run(session: Session, arguments: Arguments) -> int:
                 image,
                 force=force,
                 prune=not arguments.flag("no-prune"),
-                platform=f"[{','.join(platforms)}]" if platforms else "",
+                platforms=platforms,
             )
         except ApiError as exc:
             fatal = fatal or exc.status != 404

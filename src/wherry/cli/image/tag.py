@@ -27,7 +27,7 @@ def run(session: Session, arguments: Arguments) -> int:
                 f'Error parsing reference: "{name}" is not a valid repository/tag: {exc}'
             ) from exc
     reference = parse_reference(target)
-    session.client.images.tag(source, reference.familiar_name, reference.with_latest().tag)
+    session.client.images.tag(source, reference.name, reference.with_latest().tag)
     return 0
 
 
