@@ -24,17 +24,20 @@ def pack(
     source: str,
     name: str,
     *,
-    keep: Callable[[str, bool], bool] | None = None,
-    numeric_owner: tuple[int, int] | None = None,
+    keep: Callable[[str, bool], tuple[bool, bool]] | None = None,
+    owner: tuple[int, int] | None = None,
+    inodes: dict[tuple[int, int], str] | None = None,
+    with_end: bool = True,
 ) -> Iterator[bytes]:
     """A tar stream of a file or tree, its top called `name`.
 
-    `keep` says for a path below the top (and whether it is a folder) if it goes in; a folder that
-    does not is walked all the same, because something below it may.
+    `keep` says for a path below the top (empty for the top itself; and whether it is a folder) if
+    it goes in, and if what is below it may. Archives made of several calls share `inodes` and have
+    their end from the caller.
     """
-    inodes: dict[tuple[int, int], str] = {}
-    yield from _pack_tree(source, name, "", inodes, keep, numeric_owner)
-    yield bytes(2 * BLOCK)
+    yield from _pack_tree(source, name, "", {} if inodes is None else inodes, keep, owner)
+    if with_end:
+        yield bytes(2 * BLOCK)
 
 
 def _pack_tree(
@@ -42,8 +45,8 @@ def _pack_tree(
     name: str,
     inside: str,
     inodes: dict[tuple[int, int], str],
-    keep: Callable[[str, bool], bool] | None,
-    numeric_owner: tuple[int, int] | None,
+    keep: Callable[[str, bool], tuple[bool, bool]] | None,
+    owner: tuple[int, int] | None,
 ) -> Iterator[bytes]:
     try:
         status = os.lstat(source)
@@ -52,9 +55,10 @@ def _pack_tree(
             raise
         return
     is_folder = stat.S_ISDIR(status.st_mode)
-    if not inside or keep is None or keep(inside, is_folder):
-        yield from _pack_entry(source, name, status, inodes, numeric_owner)
-    if not is_folder:
+    wanted, below = keep(inside, is_folder) if keep is not None else (True, True)
+    if wanted:
+        yield from _pack_entry(source, name, status, inodes, owner)
+    if not is_folder or not below:
         return
     for entry in sorted(os.listdir(source)):
         yield from _pack_tree(
@@ -63,7 +67,7 @@ def _pack_tree(
             f"{inside}/{entry}" if inside else entry,
             inodes,
             keep,
-            numeric_owner,
+            owner,
         )
 
 
@@ -72,11 +76,11 @@ def _pack_entry(
     name: str,
     status: os.stat_result,
     inodes: dict[tuple[int, int], str],
-    numeric_owner: tuple[int, int] | None,
+    owner: tuple[int, int] | None,
 ) -> Iterator[bytes]:
     info = tarfile.TarInfo(name or ".")
     info.mode = stat.S_IMODE(status.st_mode)
-    info.uid, info.gid = numeric_owner or (status.st_uid, status.st_gid)
+    info.uid, info.gid = owner or (status.st_uid, status.st_gid)
     info.mtime = int(status.st_mtime)
     mode = status.st_mode
     if stat.S_ISDIR(mode):

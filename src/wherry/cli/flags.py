@@ -176,6 +176,23 @@ def complete_env(text: str) -> str:
     return f"{name}={os.environ[name]}"
 
 
+def check_build_argument(text: str) -> None:
+    """Refuses a build argument without a name."""
+    if not text.partition("=")[0]:
+        raise ValueRefused(f"invalid environment variable: {text}")
+
+
+def check_tag(text: str) -> None:
+    """Refuses what is no reference."""
+    from wherry.cli.errors import CommandFailed
+    from wherry.cli.reference import parse_reference
+
+    try:
+        parse_reference(text)
+    except CommandFailed as exc:
+        raise ValueRefused(str(exc)) from exc
+
+
 def read_env_file(path: str, *, from_environment: bool = True) -> list[str]:
     """The variables (or labels) of a file, one a line, `#` starts a comment line."""
     with open(path, "rb") as file:

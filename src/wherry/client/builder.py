@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from wherry.client.document import documents_of
 from wherry.client.noun import Noun, encode_filters, read_documents
-from wherry.client.transport import build_query
+from wherry.client.transport import build_query, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from wherry.client.document import Document
+    from wherry.client.transport import Response
 
 
 class Builder(Noun):
@@ -19,13 +20,18 @@ class Builder(Noun):
     __slots__ = ()
 
     def build(
-        self, query: str, context: Iterable[bytes] | None, *, registry_config: str = ""
+        self,
+        query: str,
+        context: Iterable[bytes] | None,
+        *,
+        registry_config: str = "",
+        content_type: str = "application/x-tar",
     ) -> Iterator[Document]:
         """Builds from a tar stream, or from what the query's `remote` names.
 
         `query` is the encoded query of POST /build, with its question mark.
         """
-        headers = {"Content-Type": "application/x-tar"}
+        headers = {"Content-Type": content_type}
         if registry_config:
             headers["X-Registry-Config"] = registry_config
         return read_documents(
@@ -48,6 +54,10 @@ class Builder(Noun):
     def usage(self) -> list[Document]:
         """The records of the build cache."""
         return documents_of(self.get("/system/df?type=build-cache"), "BuildCache")
+
+    def output(self, name: str) -> Response:
+        """What a build gave beside its image, as a tar stream; it can be read once."""
+        return self.transport.request("GET", f"/wherry/builds/output/{quote(name)}")
 
     def history(self) -> list[Document]:
         """Records of finished builds of a wherry engine, the newest first."""

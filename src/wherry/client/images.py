@@ -149,6 +149,10 @@ class Images(Noun):
         )
         return as_document(decode(response.read()))
 
+    def layers(self, ref: str) -> list[Document]:
+        """The layers of an image of a wherry engine, the lowest first, and what each changes."""
+        return self.get_list(f"/wherry/images/{quote(ref)}/layers")
+
     def _progress(self, target: str, auth: str) -> Iterator[Document]:
         headers = {"X-Registry-Auth": auth, **JSON_TYPE} if auth else None
         return read_documents(self.transport.request("POST", target, headers=headers))

@@ -52,9 +52,9 @@ class System(Noun):
         return self.post("/auth", account)
 
     def check(self) -> Iterator[Document]:
-        """Re-hashes the whole store of a wherry engine; gives progress and what is wrong."""
+        """Re-hashes the store of a wherry engine; gives `checking`, and at last `problems`."""
         return read_documents(self.transport.request("POST", "/wherry/check"))
 
-    def stop(self) -> None:
+    def shut_down(self) -> None:
         """Ends a wherry engine; containers go on."""
-        self.post("/wherry/stop")
+        self.post("/wherry/shutdown")

@@ -17,6 +17,7 @@ from wherry.api.routes.build import BuildRoutes
 from wherry.api.routes.containers import ContainerRoutes
 from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.networks import NetworkRoutes
+from wherry.api.routes.store import StoreRoutes
 from wherry.api.routes.system import SystemRoutes
 from wherry.api.routes.volumes import VolumeRoutes
 from wherry.api.server import Application
@@ -126,6 +127,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
             count_images=lambda: len(images.list_all()),
         )
         stack.callback(events.close)
+        distribution = Distribution(registries)
         application = Application(f"Wherry/{VERSION} (linux)")
         application.router = Router(
             [
@@ -145,10 +147,11 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                     commits=Commits(services.containers, images, events),
                     pulls=pulls,
                     pushes=Pushes(registries, images, sources, options.max_concurrent_uploads),
-                    distribution=Distribution(registries),
+                    distribution=distribution,
                     registries=registries,
                 ).routes(),
                 *BuildRoutes(builder).routes(),
+                *StoreRoutes(images, distribution).routes(),
                 *NetworkRoutes(networks).routes(),
                 *VolumeRoutes(volumes).routes(),
                 *absent_routes(),

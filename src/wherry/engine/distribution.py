@@ -71,6 +71,22 @@ class Distribution:
             raise translate_failure(failure) from failure
         return answer
 
+    async def get_manifest(
+        self, reference: Reference, credentials: Credentials = ANONYMOUS
+    ) -> bytes:
+        """The manifest or index itself, as the registry has it. Raises EngineError."""
+        wanted = reference.digest or reference.tag
+
+        async def ask(client: RegistryClient) -> bytes:
+            return (await client.get_manifest(reference.path, wanted)).body
+
+        clients = await self._registries.clients(reference.domain, credentials)
+        try:
+            _, body = await self._registries.first_that_answers(clients, ask)
+        except RegistryFailure as failure:
+            raise translate_failure(failure) from failure
+        return body
+
     async def search(
         self,
         term: str,

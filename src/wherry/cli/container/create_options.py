@@ -338,7 +338,7 @@ def build_body(arguments: Arguments, *, extra_env: tuple[str, ...] = ()) -> Docu
     body["HostConfig"] = host
     body["NetworkingConfig"] = {"EndpointsConfig": {}}
     _set_program(body, arguments, extra_env)
-    _set_modes(host, arguments)
+    _check_modes(arguments)
     if arguments.changed & _NEEDS_GRAMMAR:
         _set_grammatical(body, host, arguments)
     _set_health(body, arguments)
@@ -384,7 +384,7 @@ def _set_program(body: Document, arguments: Arguments, extra_env: tuple[str, ...
         body["Env"] = variables
 
 
-def _set_modes(host: Document, arguments: Arguments) -> None:
+def _check_modes(arguments: Arguments) -> None:
     pid = arguments.text("pid")
     if pid not in {"", "host"} and not (pid.startswith("container:") and len(pid) > 10):
         raise ValueRefused("--pid: invalid PID mode")

@@ -12,12 +12,8 @@ from wherry.client.errors import CannotConnect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
-
     from wherry.cli.command import Arguments
     from wherry.cli.session import Session
-else:
-    import _signal
 
 OPTIONS = (("timeout", "t", "int", "30", "Seconds to wait for the end of the engine"),)
 
@@ -25,7 +21,6 @@ OPTIONS = (("timeout", "t", "int", "30", "Seconds to wait for the end of the eng
 def run(session: Session, arguments: Arguments) -> int:
     """Stops the engine."""
     import select
-    import struct
 
     address = session.address
     path = address.removeprefix("unix://")
@@ -42,7 +37,19 @@ def run(session: Session, arguments: Arguments) -> int:
         return 0
     if "wherry" not in headers.get("server", "").lower():
         raise CommandFailed(f"{address} is not served by wherry; it is left alone")
+    pidfd = _open_peer(path)
+    client.system.shut_down()
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    if not poller.poll(arguments.number("timeout", 30) * 1000):
+        raise CommandFailed("the wherry daemon has not ended yet")
+    return 0
+
+
+def _open_peer(path: str) -> int:
+    """A pidfd of the process that listens on a socket."""
     import _socket
+    import struct
 
     from wherry.client.transport import connect_unix
 
@@ -50,19 +57,7 @@ def run(session: Session, arguments: Arguments) -> int:
     credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     connection.close()
     pid, _, _ = struct.unpack("iii", credentials)
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError as exc:
-        raise CommandFailed(f"find process {pid} of the wherry daemon: {exc.strerror}") from exc
-    try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGTERM)
-    except PermissionError as exc:
-        raise CommandFailed(f"stop the wherry daemon (process {pid}): permission denied") from exc
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    if not poller.poll(arguments.number("timeout", 30) * 1000):
-        raise CommandFailed(f"the wherry daemon (process {pid}) has not ended yet")
-    return 0
+    return os.pidfd_open(pid)
 
 
 VERB = Verb(run, usage="[OPTIONS]", options=OPTIONS, maximum=0)

@@ -1,0 +1,430 @@
+"""wherry build."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+from wherry.cli.command import ValueRefused, Verb
+from wherry.cli.errors import CommandFailed
+from wherry.cli.output import is_terminal, line_error, line_out
+from wherry.client.document import encode, mapping_of, strings_of, text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Arguments
+    from wherry.cli.image.build_context import Context
+    from wherry.cli.session import Session
+    from wherry.client.document import Document, Json
+
+OPTIONS = (
+    ("add-host", "", "list", "", 'Add a custom host-to-IP mapping ("host:ip")'),
+    ("build-arg", "", "list", "", "Set build-time variables"),
+    ("build-context", "", "stringArray", "", 'Additional build contexts (e.g., "name=path")'),
+    ("cache-from", "", "strings", "", "Images to consider as cache sources"),
+    ("cache-to", "", "stringArray", "", 'Cache export destinations (e.g., "type=inline")'),
+    (
+        "cgroup-parent",
+        "",
+        "string",
+        "",
+        'Set the parent cgroup for the "RUN" instructions during build',
+    ),
+    ("check", "", "bool", "", "Only check the Dockerfile and print what is doubtful in it"),
+    ("compress", "", "bool", "", "Compress the build context using gzip"),
+    ("cpu-period", "", "int", "", "Limit the CPU CFS (Completely Fair Scheduler) period"),
+    ("cpu-quota", "", "int", "", "Limit the CPU CFS (Completely Fair Scheduler) quota"),
+    ("cpu-shares", "c", "int", "", "CPU shares (relative weight)"),
+    ("cpuset-cpus", "", "string", "", "CPUs in which to allow execution (0-3, 0,1)"),
+    ("cpuset-mems", "", "string", "", "MEMs in which to allow execution (0-3, 0,1)"),
+    ("debug", "D", "bool", "", "Open a shell in the state before a failed step"),
+    ("disable-content-trust", "", "bool", "true", "Skip image verification"),
+    ("file", "f", "string", "", 'Name of the Dockerfile (Default is "PATH/Dockerfile")'),
+    ("force-rm", "", "bool", "", "Always remove intermediate containers"),
+    ("iidfile", "", "string", "", "Write the image ID to the file"),
+    ("isolation", "", "string", "", "Container isolation technology"),
+    ("label", "", "list", "", "Set metadata for an image"),
+    ("load", "", "bool", "", 'Shorthand for "--output=type=image"'),
+    ("memory", "m", "bytes", "", "Memory limit"),
+    (
+        "memory-swap",
+        "",
+        "bytes",
+        "",
+        "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
+    ),
+    ("metadata-file", "", "string", "", "Write build result metadata to a file"),
+    (
+        "network",
+        "",
+        "string",
+        '"default"',
+        "Set the networking mode for the RUN instructions during build",
+    ),
+    ("no-cache", "", "bool", "", "Do not use cache when building the image"),
+    ("no-cache-filter", "", "strings", "", "Do not cache specified stages"),
+    (
+        "output",
+        "o",
+        "stringArray",
+        "",
+        'Output destination (format: "type=local,dest=path")',
+    ),
+    ("platform", "", "strings", "", "Set platform if server is multi-platform capable"),
+    (
+        "progress",
+        "",
+        "string",
+        '"auto"',
+        'Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")',
+    ),
+    ("provenance", "", "string", "", ""),
+    ("pull", "", "bool", "", "Always attempt to pull a newer version of the image"),
+    ("push", "", "bool", "", "Push the image after the build"),
+    (
+        "quiet",
+        "q",
+        "bool",
+        "",
+        "Suppress the build output and print image ID on success",
+    ),
+    (
+        "rm",
+        "",
+        "bool",
+        "true",
+        "Remove intermediate containers after a successful build",
+    ),
+    ("sbom", "", "string", "", ""),
+    (
+        "secret",
+        "",
+        "stringArray",
+        "",
+        'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")',
+    ),
+    ("security-opt", "", "strings", "", "Security options"),
+    ("shm-size", "", "bytes", "", 'Size of "/dev/shm"'),
+    ("squash", "", "bool", "", "Squash newly built layers into a single new layer"),
+    (
+        "ssh",
+        "",
+        "stringArray",
+        "",
+        'SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")',
+    ),
+    ("tag", "t", "list", "", 'Name and optionally a tag in the "name:tag" format'),
+    ("target", "", "string", "", "Set the target build stage to build."),
+    ("ulimit", "", "ulimit", "[]", "Ulimit options"),
+)
+CHECKS = {
+    "add-host": "parse_extra_host",
+    "build-arg": "check_build_argument",
+    "label": "check_label",
+    "memory": "parse_size",
+    "memory-swap": "parse_swap_size",
+    "shm-size": "parse_size",
+    "tag": "check_tag",
+    "ulimit": "parse_ulimit",
+}
+BUILD_TYPE = "application/vnd.wherry.build"
+PROGRESS_KINDS = frozenset({"auto", "plain", "tty", "quiet", "rawjson"})
+STREAMED = frozenset({"local", "tar", "oci", "docker"})
+
+
+def run(session: Session, arguments: Arguments) -> int:
+    """Builds an image."""
+    from wherry.cli.image.build_context import open_context
+    from wherry.cli.image.build_progress import make_progress
+
+    kind = arguments.text("progress", "auto")
+    if kind not in PROGRESS_KINDS:
+        raise CommandFailed(f"invalid progress mode {kind}")
+    quiet = arguments.flag("quiet") or kind == "quiet"
+    try:
+        outputs = [parse_output(text) for text in arguments.many("output")]
+        secrets = dict(read_secret(text) for text in arguments.many("secret"))
+        agents = dict(parse_agent(text) for text in arguments.many("ssh"))
+    except ValueRefused as exc:
+        raise CommandFailed(str(exc)) from exc
+    context = open_context(
+        arguments.positional[0], arguments.text("file"), arguments.many("build-context")
+    )
+    client = session.client
+    is_ours = "wherry" in client.system.ping().get("server", "").lower()
+    body = context.stream()
+    if is_ours:
+        preface: Document = {
+            "Secrets": {**secrets},
+            "Ssh": {**agents},
+            "Contexts": dict(context.named),
+            "Outputs": [
+                {"Type": output.kind, "Attributes": dict(output.attributes)} for output in outputs
+            ],
+            "NoCacheFilter": [*arguments.many("no-cache-filter")],
+            "DockerfileText": context.dockerfile_text,
+            "Check": arguments.flag("check"),
+        }
+        encoded = encode(preface).encode()
+        body = itertools.chain([len(encoded).to_bytes(8, "big") + encoded], body)
+    elif secrets or agents or outputs or context.named or context.dockerfile_text is not None:
+        raise CommandFailed("this engine has only the classic builder, which cannot do that")
+    progress = make_progress(kind, quiet=quiet)
+    try:
+        progress.follow(
+            client.builder.build(
+                _encode_query(arguments, context),
+                body,
+                registry_config=_registry_config(session),
+                content_type=BUILD_TYPE if is_ours else "application/x-tar",
+            )
+        )
+    except CommandFailed as exc:
+        if progress.hint and arguments.flag("debug"):
+            line_error(str(exc))
+            return _open_shell(progress.hint)
+        raise
+    return _finish(session, arguments, outputs, progress.result, quiet=quiet)
+
+
+class OutputOption:
+    """One --output: what is made, and where it goes."""
+
+    __slots__ = ("attributes", "destination", "kind")
+
+    def __init__(self, kind: str, attributes: dict[str, str], destination: str) -> None:
+        self.kind = kind
+        self.attributes = attributes
+        self.destination = destination
+
+
+def parse_output(text: str) -> OutputOption:
+    """`type=local,dest=path`, a path, or `-`; raises ValueRefused."""
+    from wherry.cli.flags import split_csv
+
+    if "=" not in text:
+        return OutputOption("tar" if text == "-" else "local", {}, text)
+    attributes: dict[str, str] = {}
+    for field in split_csv(text):
+        name, separator, value = field.partition("=")
+        if not separator:
+            raise ValueRefused(f"invalid value {field}")
+        attributes[name.strip().lower()] = value
+    kind = attributes.pop("type", "")
+    if not kind:
+        raise ValueRefused("type is required for output")
+    destination = attributes.pop("dest", "")
+    if kind == "registry":
+        kind, attributes["push"] = "image", "true"
+    if kind in {"local", "oci"} and not destination:
+        raise ValueRefused(f"dest is required for {kind} output")
+    return OutputOption(kind, attributes, destination)
+
+
+def read_secret(text: str) -> tuple[str, str]:
+    """Id and base64 content of `id=x,src=path` or `id=x,env=NAME`; raises ValueRefused."""
+    import binascii
+
+    from wherry.cli.flags import split_csv
+
+    fields: dict[str, str] = {}
+    for field in split_csv(text):
+        name, separator, value = field.partition("=")
+        name = name.strip().lower()
+        if not separator:
+            raise ValueRefused(f"invalid field '{field}' must be a key=value pair")
+        if name in {"source", "src"}:
+            name = "src"
+        elif name not in {"id", "type", "env"}:
+            raise ValueRefused(f"unexpected key '{name}' in '{field}'")
+        fields[name] = value
+    identity = fields.get("id") or os.path.basename(fields.get("src", ""))
+    if not identity:
+        raise ValueRefused("secret missing id")
+    variable = fields.get("env", "")
+    if not variable and (fields.get("type") == "env" or "src" not in fields):
+        variable = fields.get("src") or identity
+        if fields.get("type") != "env" and variable not in os.environ:
+            variable = ""
+    if variable:
+        content = os.environb.get(os.fsencode(variable), b"")
+    else:
+        path = fields.get("src") or identity
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as exc:
+            reason = (exc.strerror or "").lower()
+            raise ValueRefused(f"failed to stat {path}: stat {path}: {reason}") from exc
+    return identity, str(binascii.b2a_base64(content, newline=False), "ascii")
+
+
+def parse_agent(text: str) -> tuple[str, str]:
+    """Id and socket of `default` or `id=path`; raises ValueRefused."""
+    identity, _, path = text.partition("=")
+    path = path or os.environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        raise ValueRefused(
+            f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set ({identity})"
+        )
+    return identity or "default", os.path.abspath(path)
+
+
+def _encode_query(arguments: Arguments, context: Context) -> str:
+    from wherry.cli import flags
+    from wherry.client.transport import build_query
+
+    many, number, text = arguments.many, arguments.number, arguments.text
+    build_args: Document = {}
+    for argument in many("build-arg"):
+        name, separator, value = argument.partition("=")
+        build_args[name] = value if separator else os.environ.get(name)
+    labels: Document = dict(flags.parse_pairs(many("label")))
+    ulimits: list[Json] = [
+        {"Name": name, "Hard": hard, "Soft": soft}
+        for name, soft, hard in map(flags.parse_ulimit, many("ulimit"))
+    ]
+    network = text("network", "default")
+    query = build_query(
+        remote=context.remote,
+        q=arguments.flag("quiet"),
+        nocache=arguments.flag("no-cache"),
+        rm=1 if arguments.flag("rm", default=True) else "0",
+        forcerm=arguments.flag("force-rm"),
+        pull=arguments.flag("pull"),
+        dockerfile=context.dockerfile,
+        target=text("target"),
+        platform=",".join(many("platform")),
+        networkmode="" if network == "default" else network,
+        memory=flags.parse_size(text("memory", "0")) or None,
+        memswap=flags.parse_swap_size(text("memory-swap", "0")) or None,
+        shmsize=flags.parse_size(text("shm-size", "0")) or None,
+        cpushares=number("cpu-shares") or None,
+        cpuperiod=number("cpu-period") or None,
+        cpuquota=number("cpu-quota") or None,
+        cpusetcpus=text("cpuset-cpus"),
+        cpusetmems=text("cpuset-mems"),
+        cgroupparent=text("cgroup-parent"),
+        squash=arguments.flag("squash"),
+        buildargs=encode(build_args) if build_args else "",
+        labels=encode(labels) if labels else "",
+        ulimits=encode(ulimits) if ulimits else "",
+        cachefrom=encode([*many("cache-from")]) if many("cache-from") else "",
+        cacheto=encode([*many("cache-to")]) if many("cache-to") else "",
+        version="1",
+    )
+    repeated = [("t", tag) for tag in many("tag")]
+    repeated += [("extrahosts", flags.parse_extra_host(host)) for host in many("add-host")]
+    repeated += [("securityopt", option) for option in many("security-opt")]
+    for name, value in repeated:
+        query += "&" + build_query(**{name: value})[1:]
+    return query
+
+
+def _registry_config(session: Session) -> str:
+    from wherry.cli.credentials import all_accounts, encode_auth
+
+    accounts = all_accounts(session)
+    return encode_auth(accounts) if accounts else ""
+
+
+def _finish(
+    session: Session,
+    arguments: Arguments,
+    outputs: list[OutputOption],
+    result: Document,
+    *,
+    quiet: bool,
+) -> int:
+    image = text_of(result, "ID")
+    if arguments.flag("check"):
+        return _report_check(strings_of(result, "Warnings"))
+    if arguments.text("iidfile"):
+        with open(arguments.text("iidfile"), "w", encoding="utf-8") as file:
+            file.write(image)
+    if arguments.text("metadata-file"):
+        from wherry.cli.gofmt import indent_json
+
+        with open(arguments.text("metadata-file"), "w", encoding="utf-8") as file:
+            file.write(indent_json(mapping_of(result, "Metadata"), "  ") + "\n")
+    name = text_of(result, "Output")
+    for output in outputs:
+        if name and output.kind in STREAMED:
+            _receive(session, output, name)
+            break
+    if arguments.flag("push") or any(output.attributes.get("push") == "true" for output in outputs):
+        _push(session, arguments.many("tag"), quiet=quiet)
+    if quiet:
+        line_out(image)
+        return 0
+    warnings = strings_of(result, "Warnings")
+    if warnings:
+        shown = "warning" if len(warnings) == 1 else "warnings"
+        line_error(f"\n {len(warnings)} {shown} found (use --check to expand):")
+        for warning in warnings:
+            line_error(f" - {warning}")
+    return 0
+
+
+def _report_check(warnings: list[str]) -> int:
+    if not warnings:
+        line_out("Check complete, no warnings found.")
+        return 0
+    shown = "warning has" if len(warnings) == 1 else "warnings have"
+    line_out(f"Check complete, {len(warnings)} {shown} been found!\n")
+    for warning in warnings:
+        line_out(f"{warning}\n")
+    return 1
+
+
+def _receive(session: Session, output: OutputOption, name: str) -> None:
+    response = session.client.builder.output(name)
+    if output.kind == "local":
+        from wherry.cli.archive import unpack
+
+        os.makedirs(output.destination, exist_ok=True)
+        unpack(response.chunks(), output.destination)
+        return
+    from wherry.cli.save_to import save_to
+
+    path = "" if output.destination in {"", "-"} else output.destination
+    if not path and is_terminal(1):
+        raise CommandFailed("dest file is required for tar exporter. refusing to write to console")
+    save_to(path, response.chunks())
+
+
+def _push(session: Session, tags: list[str], *, quiet: bool) -> None:
+    from wherry.cli.credentials import registry_auth
+    from wherry.cli.progress import show_progress
+    from wherry.cli.reference import parse_reference
+
+    if not tags:
+        raise CommandFailed("tag is needed when pushing to registry")
+    for tag in tags:
+        reference = parse_reference(tag).with_latest()
+        records = session.client.images.push(
+            reference.name, reference.tag, auth=registry_auth(session, reference.domain)
+        )
+        show_progress(records, 2, quiet=quiet)
+
+
+def _open_shell(hint: str) -> int:
+    """Runs the command of the hint, `wherry run …`, in this process."""
+    import shlex
+
+    from wherry.cli.main import run as run_command
+
+    words = shlex.split(hint[hint.index("wherry ") :])
+    line_error(f"\n{hint}")
+    return run_command(words[1:])
+
+
+VERB = Verb(
+    run,
+    usage="[OPTIONS] PATH | URL | -",
+    aliases="image build, build, builder build",
+    options=OPTIONS,
+    checks=CHECKS,
+    minimum=1,
+    maximum=1,
+)
