@@ -16,7 +16,7 @@ import zstandard
 from tests.image.support import Tar, open_images, stream
 from wherry.engine.images import Images
 from wherry.image.digest import digest_of
-from wherry.model.errors import Forbidden, InvalidArgument, NoSuchImage
+from wherry.model.errors import Forbidden, InvalidArgument, NoSuchImage, NotFound
 from wherry.model.image import Platform
 
 pytestmark = pytest.mark.needs("mount", "overlay")
@@ -337,8 +337,12 @@ def test_check_finds_nothing_and_then_every_damage(images: Images) -> None:
 def test_platforms_of_one_name(images: Images) -> None:
     asyncio.run(load(images, old_docker_archive()))
     assert images.get("test:1", Platform(architecture="amd64")).id == digest_of(CONFIG)
-    with pytest.raises(NoSuchImage):
+    with pytest.raises(NotFound) as caught:
         images.get("test:1", Platform(architecture="arm64"))
+    assert str(caught.value) == (
+        "image with reference test:1 was found but its platform (linux/amd64) does not match the specified"
+        " platform (linux/arm64)"
+    )
 
 
 def test_the_host_image_is_neither_tagged_nor_removed_nor_saved(images: Images) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from wherry.image.content import ContentStore, remove_tree
 from wherry.image.layer.store import LayerStore
+from wherry.lib.blocking import run_blocking
 from wherry.model.image import Digest
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Collector:
 
     def empty(self, trash: list[Path]) -> None:
         """Frees in a thread what was moved away; start-up does it when this is interrupted."""
-        task = asyncio.ensure_future(asyncio.to_thread(_remove_all, trash))
+        task = asyncio.ensure_future(run_blocking(_remove_all, trash))
         self._emptying.add(task)
         task.add_done_callback(self._emptying.discard)
 

@@ -21,6 +21,7 @@ from wherry.image.config import (
 from wherry.image.digest import digest_of
 from wherry.image.reference import Reference, is_image_id, parse_reference
 from wherry.image.save import SavedImage, build_layout, build_members
+from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import InvalidArgument, NoSuchImage
 from wherry.model.image import Descriptor, Digest, Image, Platform
@@ -45,7 +46,7 @@ async def save(images: Images, chosen: Chosen) -> AsyncIterator[bytes]:
 
 async def export(images: Images, key: str) -> AsyncIterator[bytes]:
     """The merged root of a snapshot as a tar, without the engine's mount points."""
-    trees = await asyncio.to_thread(images.trees_of, key)
+    trees = await run_blocking(images.trees_of, key)
     request: dict[str, JsonValue] = {"trees": [str(tree) for tree in trees]}
     async for data in stream_worker("wherry.image.layer.diff:export", request):
         yield data

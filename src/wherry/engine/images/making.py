@@ -34,6 +34,7 @@ from wherry.image.config import (
 from wherry.image.digest import digest_of
 from wherry.image.layer.record import LayerRecord
 from wherry.image.layer.store import MAX_LAYERS, TooManyLayers
+from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue, get_int, get_str
 from wherry.model.container import ContainerConfig
 from wherry.model.errors import Internal, InvalidArgument, NotFound
@@ -304,7 +305,7 @@ async def _compress(images: Images, layer: Descriptor) -> Descriptor:
         if not isinstance(result, Mapping):
             raise Internal("the compressor gave no result")
         digest = Digest(get_str(result, "digest"))
-        await asyncio.to_thread(images.content.adopt, digest, output)
+        await run_blocking(images.content.adopt, digest, output)
     finally:
         output.unlink(missing_ok=True)
     return Descriptor(media_type=OCI_LAYER_GZIP, digest=digest, size=get_int(result, "size"))

@@ -7,7 +7,6 @@ Implements `wherry.engine.ingest`'s ImageSink.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -33,6 +32,7 @@ from wherry.image.layer.mount import TAR_NAME
 from wherry.image.layer.record import LayerRecord
 from wherry.image.layer.store import MAX_LAYERS, LayerStore, TooManyLayers
 from wherry.image.reference import InvalidReference, Reference, parse_reference, parse_tagged
+from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.container import ContainerConfig
 from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotFound, NotSupported
@@ -112,13 +112,13 @@ class Images:
             await self.remove_snapshot(key)
         self.collector.collect(min_age_s=PARTIAL_MAX_AGE_S)  # a broken pull may go on where it was
         try:
-            await asyncio.to_thread(self.host.current)
+            await run_blocking(self.host.current)
         except (NotSupported, OSError) as error:
             logger.warning("the image `host` is not available: %s", error)
 
     async def close(self) -> None:
         """Unmounts the layers that no container has, and waits for what is being removed."""
-        await asyncio.to_thread(self._unmount)
+        await run_blocking(self._unmount)
         await self.collector.close()
 
     def _unmount(self) -> None:
@@ -165,10 +165,6 @@ class Images:
         """See ImageSink."""
         record = self.catalog.name(lookup_name(parse_reference(name)))
         return None if record is None else record.images[0]
-
-    def variants(self, ref: str) -> tuple[Image, ...]:
-        """Every platform of a name that is here, the default first. Raises NoSuchImage."""
-        return tuple(self._image(image_id) for image_id in self.catalog.resolve(ref).images)
 
     def all(self) -> tuple[Image, ...]:
         """Every image, newest first."""
@@ -316,11 +312,11 @@ class Images:
 
     async def read_blob(self, digest: Digest) -> bytes:
         """See ImageSink."""
-        return await asyncio.to_thread(self.content.read, digest)
+        return await run_blocking(self.content.read, digest)
 
     async def put_blob(self, digest: Digest, data: bytes) -> None:
         """See ImageSink."""
-        await asyncio.to_thread(self.content.put, digest, data)
+        await run_blocking(self.content.put, digest, data)
 
     def protect(self, digests: Iterable[Digest]) -> AbstractContextManager[None]:
         """See ImageSink."""
@@ -628,8 +624,8 @@ class Images:
         entries = [entry for entry in image.history if not entry.empty_layer]
         found: list[listing.LayerChanges] = []
         for index, diff_id in enumerate(image.diff_ids):
-            below = await asyncio.to_thread(self.layers.open_stack, image.diff_ids[:index])
-            tree = await asyncio.to_thread(self.layers.tree, diff_id)
+            below = await run_blocking(self.layers.open_stack, image.diff_ids[:index])
+            tree = await run_blocking(self.layers.tree, diff_id)
             result = await run_image_worker(
                 "wherry.image.layer.diff:changes",
                 {"upper": str(tree), "trees": [str(path) for path in below]},
@@ -714,7 +710,7 @@ class Images:
     async def image_mount(self, image: Image) -> RootMount:
         """An image alone, read-only, without mount points: for `--mount type=image` and COPY --from."""
         record = SnapshotRecord(diff_ids=image.diff_ids, over_host=bool(self.host_base_of(image)))
-        trees = await asyncio.to_thread(self.snapshots.trees, record)
+        trees = await run_blocking(self.snapshots.trees, record)
         if len(trees) < 2:
             trees = (*trees, self.layers.stubs.empty_layer())
         return RootMount(lowers=tuple(map(str, trees)))
@@ -731,7 +727,7 @@ class Images:
 
     async def changes(self, key: str) -> list[Change]:
         """What a snapshot changed, sorted by path, as `docker diff` shows it."""
-        lowers = await asyncio.to_thread(self.snapshots.lowers, key)
+        lowers = await run_blocking(self.snapshots.lowers, key)
         result = await run_image_worker(
             "wherry.image.layer.diff:changes",
             {"upper": str(self.snapshots.upper(key)), "trees": [str(tree) for tree in lowers]},

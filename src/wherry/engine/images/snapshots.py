@@ -6,7 +6,6 @@ upper's root has the attributes of the image's. Mounting is the runtime's: this 
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from wherry.engine.store import Store, Table
 from wherry.image.host import HostTree
 from wherry.image.layer.store import LayerStore
 from wherry.image.snapshot.stubs import Attributes, set_attributes
+from wherry.lib.blocking import run_blocking
 from wherry.model.errors import NotFound
 from wherry.model.image import Digest, RootMount
 
@@ -62,10 +62,6 @@ class Snapshots:
         """All of them."""
         return tuple(self._records)
 
-    def users_of(self, image_id: str) -> tuple[str, ...]:
-        """The snapshots over an image."""
-        return tuple(key for key, record in self._records.items() if record.image_id == image_id)
-
     def used_layers(self) -> set[Digest]:
         """Every layer below some snapshot."""
         return {diff_id for record in self._records.values() for diff_id in record.diff_ids}
@@ -74,7 +70,7 @@ class Snapshots:
         """Makes the directories; raises FileExistsError when they are there."""
         stack = self._find(record)
         if stack is None:
-            stack = await asyncio.to_thread(self._open, record)
+            stack = await run_blocking(self._open, record)
         folder = self._containers / key
         folder.mkdir(mode=0o710, parents=True, exist_ok=True)
         upper = folder / "upper"

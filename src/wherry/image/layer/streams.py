@@ -119,7 +119,6 @@ class _GzipStream:
         self._source = source
         self._member = isal_zlib.decompressobj(wbits=31)
         self._input = b""
-        self._started = False
 
     def read(self, count: int) -> bytes:
         while True:
@@ -146,9 +145,8 @@ class _ZstdStream:
 
     def __init__(self, source: Read) -> None:
         context = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        reader = cast("IO[bytes]", _Reader(source))  # only read() is called
+        reader = cast(IO[bytes], _Reader(source))  # only read() is called
         self._reader = context.stream_reader(reader, read_size=PIECE, read_across_frames=True)
-        self._context = context
 
     def read(self, count: int) -> bytes:
         try:
