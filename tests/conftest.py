@@ -1,4 +1,4 @@
-"""Options of the whole suite: golden files, which `--update-golden` writes them anew."""
+"""Options of the whole suite: `--update-golden` writes golden files anew."""
 
 from __future__ import annotations
 

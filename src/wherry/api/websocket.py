@@ -1,7 +1,8 @@
 """WebSocket (RFC 6455) for `attach/ws`: the handshake, and a relay between frames and a plain stream.
 
-The engine gets one end of a socket pair, as on TLS; what it sends leaves in binary frames, and the payload of the
-client's frames reaches it as bytes.
+The engine gets one end of a socket pair, as on TLS; what it sends leaves in binary frames, without the 8-byte
+headers of multiplexed streams (dockerd never multiplexes here), and the payload of the client's frames reaches it
+as bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wherry.engine.streams import ClientStream, Hijack
 from wherry.model.errors import InvalidArgument
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
+_BINARY, _CLOSE, _PING, _PONG = 2, 8, 9, 10
 _PAYLOAD_LIMIT = 1 << 20
 _PIECE = 64 << 10
 
@@ -67,6 +68,32 @@ class FrameReader:
         return opcode, unmask(payload, mask)
 
 
+class Demultiplexer:
+    """Takes the 8-byte headers out of a multiplexed stream. Sans-IO."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in these bytes."""
+        pieces = []
+        position = 0
+        while position < len(data):
+            if self._left:
+                piece = data[position : position + self._left]
+                self._left -= len(piece)
+                pieces.append(piece)
+            else:
+                piece = data[position : position + 8 - len(self._header)]
+                self._header += piece
+                if len(self._header) == 8:
+                    self._left = int.from_bytes(self._header[4:], "big")
+                    self._header = b""
+            position += len(piece)
+        return b"".join(pieces)
+
+
 def unmask(payload: bytes, mask: bytes) -> bytes:
     """XOR with the repeated mask, as one big number: a loop over bytes would be slow."""
     size = len(payload)
@@ -96,7 +123,7 @@ def accept_websocket(request: Request, common_head: bytes) -> Hijack:
     if request.header("upgrade").lower() != "websocket" or not key:
         raise InvalidArgument("a websocket handshake is needed")
 
-    async def hijack(multiplexed: bool) -> ClientStream:  # noqa: ARG001, FBT001 - the engine's signature; frames need no headers
+    async def hijack(multiplexed: bool) -> ClientStream:  # noqa: FBT001 - the engine's signature
         head = (
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Accept: {build_accept(key)}\r\n"
@@ -106,7 +133,7 @@ def accept_websocket(request: Request, common_head: bytes) -> Hijack:
         ours.settimeout(0)
         outer = socket.socket(fileno=client.fd)
         outer.settimeout(0)
-        task = asyncio.create_task(_relay(outer, client.early, ours))
+        task = asyncio.create_task(_relay(outer, client.early, ours, multiplexed=multiplexed))
         _RELAYS.add(task)
         task.add_done_callback(_RELAYS.discard)
         return ClientStream(theirs.detach())
@@ -117,11 +144,13 @@ def accept_websocket(request: Request, common_head: bytes) -> Hijack:
 _RELAYS: set[asyncio.Task[None]] = set()
 
 
-async def _relay(outer: socket.socket, early: bytes, inner: socket.socket) -> None:
+async def _relay(
+    outer: socket.socket, early: bytes, inner: socket.socket, *, multiplexed: bool
+) -> None:
     inward = asyncio.create_task(_read_frames(outer, early, inner))
-    outward = asyncio.create_task(_write_frames(inner, outer))
     try:
-        await outward  # the container's side decides about the end
+        # The container's side decides about the end.
+        await _write_frames(inner, outer, Demultiplexer() if multiplexed else None)
     finally:
         inward.cancel()
         await asyncio.wait([inward])
@@ -150,9 +179,13 @@ async def _read_frames(outer: socket.socket, early: bytes, inner: socket.socket)
     return None
 
 
-async def _write_frames(inner: socket.socket, outer: socket.socket) -> None:
+async def _write_frames(
+    inner: socket.socket, outer: socket.socket, demultiplexer: Demultiplexer | None
+) -> None:
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError):
         while data := await loop.sock_recv(inner, _PIECE):
-            await loop.sock_sendall(outer, build_frame(_BINARY, data))
+            payload = data if demultiplexer is None else demultiplexer.feed(data)
+            if payload:
+                await loop.sock_sendall(outer, build_frame(_BINARY, payload))
         await loop.sock_sendall(outer, build_frame(_CLOSE, b"\x03\xe8"))

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.api.websocket import FrameError, FrameReader, build_accept, build_frame, unmask
+from wherry.api.websocket import (
+    Demultiplexer,
+    FrameError,
+    FrameReader,
+    build_accept,
+    build_frame,
+    unmask,
+)
 
 
 def build_client_frame(payload: bytes, opcode: int = 2, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
@@ -36,3 +43,11 @@ def test_frames_are_read_however_they_arrive(payloads: list[bytes], step: int) -
 def test_bad_frames_are_refused(data: bytes) -> None:
     with pytest.raises(FrameError):
         FrameReader().feed(data)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5), st.integers(1, 50))
+def test_headers_of_a_multiplexed_stream_are_taken_out(payloads: list[bytes], step: int) -> None:
+    stream = b"".join(b"\x01\0\0\0" + len(data).to_bytes(4, "big") + data for data in payloads)
+    demultiplexer = Demultiplexer()
+    pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
+    assert b"".join(demultiplexer.feed(piece) for piece in pieces) == b"".join(payloads)
