@@ -107,6 +107,7 @@ class Discarder:
                 if point.type == "volume":
                     self._volumes.release(point.name, record.id)
             self._roster.forget(handle)
+        trash = await self._move_away(record.id)
         publish_container(self._events, record, "destroy")
         answer_removal(handle, WaitResult(exit_code=record.state.exit_code))
         teardown = handle.teardown
@@ -114,7 +115,7 @@ class Discarder:
             await asyncio.shield(teardown)
         if volumes:
             await self._remove_volumes(handle)
-        await self.remove_files(record.id)
+        await _empty(trash)
 
     async def _remove_volumes(self, handle: ContainerHandle) -> None:
         for point in handle.record.mount_points:
@@ -128,12 +129,19 @@ class Discarder:
 
     async def remove_files(self, container_id: str) -> None:
         """Snapshot, log and managed files. Idempotent."""
-        await self._images.remove_snapshot(container_id)
-        folder = self._settings.container_dir(container_id)
+        await _empty(await self._move_away(container_id))
+
+    async def _move_away(self, container_id: str) -> Path:
+        """Out of sight at once, though still mounted perhaps; start-up empties ROOT/tmp."""
+        trash = self._settings.root / "tmp" / f"removed-{container_id}"
         try:
-            await run_blocking(_remove_tree, folder)
+            os.rename(self._settings.container_dir(container_id), trash)
+        except FileNotFoundError:
+            pass  # removed already
         except OSError as exc:
-            logger.warning("remove %s: %s", folder, exc)
+            logger.warning("move the files of container %s away: %s", container_id, exc)
+        await self._images.remove_snapshot(container_id)
+        return trash
 
 
 class Remover:
@@ -215,6 +223,13 @@ def parse_until(values: Sequence[str]) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1e9)
+
+
+async def _empty(trash: Path) -> None:
+    try:
+        await run_blocking(_remove_tree, trash)
+    except OSError as exc:
+        logger.warning("remove %s: %s", trash, exc)
 
 
 def _remove_tree(folder: Path) -> None:
