@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 from tests.harness.engine import Engine, running_engine
 from tests.images.make import default_folder, make_image
-
-SETTLE_S = 10.0
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +29,7 @@ def engine(shared_engine: Engine) -> Iterator[Engine]:
     left = shared_engine.docker("ps", "-aq")
     if left:
         shared_engine.run("docker", "rm", "-f", *left.split(), check=False)
-    deadline = time.monotonic() + SETTLE_S
-    while any(shared_engine.leftovers().values()) and time.monotonic() < deadline:
-        time.sleep(0.05)  # the kernel frees network namespaces in its own time
-    remains = {kind: found for kind, found in shared_engine.leftovers().items() if found}
+    remains = shared_engine.settle()
     assert not remains
     assert not left, "the test left containers"
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from wherry.network.firewall import Firewall
 REPOSITORY = Path(__file__).parents[2]
 START_DEADLINE_S = 30.0
 COMMAND_DEADLINE_S = 60.0
+SETTLE_S = 10.0
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
@@ -203,6 +205,9 @@ class Engine:
                     (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 )
                 environment = (entry / "cgroup").read_text()
+                _, _, state = (entry / "stat").read_text().rpartition(")")
+                if state.split()[:2] == ["Z", "1"]:
+                    continue  # an orphan that the machine's own init has yet to reap
                 if f"/{self.tag}-" in command or re.search(rf"{self.cgroup_parent}\b", environment):
                     found.append((int(entry.name), command.strip()))
         return found
@@ -217,6 +222,15 @@ class Engine:
             "containers": sorted(p.name for p in (self.root / "containers").glob("*")),
             "processes": [command for command in alive if "spawner" not in command],
         }
+
+    def settle(self) -> dict[str, list[str]]:
+        """What is still left over after the kernel had its time to free namespaces; empty when all is well."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            remains = {kind: found for kind, found in self.leftovers().items() if found}
+            if not remains or time.monotonic() > deadline:
+                return remains
+            time.sleep(0.05)  # there is no event for the end of a network namespace
 
     def destroy(self) -> None:
         """Ends everything of this engine and removes every trace, whatever state it is in."""
