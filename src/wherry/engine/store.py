@@ -33,6 +33,10 @@ class Store:
             "busy_timeout=5000",
         ):
             self._connection.execute(f"PRAGMA {pragma}")
+        # A connection that is closed while another holds a lock leaves its descriptor behind until the
+        # process ends (POSIX locks belong to processes), so this one stays open too.
+        self._checkpointer = sqlite3.connect(path, check_same_thread=False)
+        self.checkpoint()
 
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Runs one statement in the current transaction, or on its own."""
@@ -62,14 +66,11 @@ class Store:
 
     def checkpoint(self) -> None:
         """Moves the WAL into the database. Blocking: call it off the loop."""
-        connection = sqlite3.connect(self.path)
-        try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        finally:
-            connection.close()
+        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the database. No `checkpoint` may be under way."""
+        self._checkpointer.close()
         self._connection.close()
 
 
