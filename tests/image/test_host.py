@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.support import mounted, open_images
+from tests.image.support import mounted, open_images, stream
 from wherry.engine.images import Images
 from wherry.image.host import HostTree
 from wherry.kernel.mountinfo import read_mountinfo
@@ -176,7 +176,20 @@ def test_a_commit_stands_on_the_host_and_export_shows_no_more(
         assert os.listdir(root / "home") == []
     asyncio.run(images.remove_snapshot("h"))
     asyncio.run(images.remove_snapshot("c"))
-    asyncio.run(images.remove("child"))
+
+    async def leave_and_come_back() -> None:
+        saved = b"".join([piece async for piece in images.save(["child"])])
+        assert len(saved) < 100_000, "more than the difference was saved"
+        await images.remove("child")
+        async for _ in images.load(stream(saved)):
+            pass
+        again = images.get("child")
+        assert again.is_host
+        assert again.id == child.id
+        assert (await images.push_target("child")).size
+        await images.remove("child")
+
+    asyncio.run(leave_and_come_back())
 
 
 def test_the_id_names_this_boot_and_its_packages(images: Images) -> None:

@@ -39,6 +39,7 @@ INDEX_TYPES = frozenset((OCI_INDEX, DOCKER_INDEX))
 MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 
 _MAX_LAYERS = 10_000
+_HOST_BASE = "io.wherry.host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,9 @@ class ImageConfig:
     author: str = ""
     comment: str = ""
     docker_version: str = ""
+    host_base: str = (
+        ""  # the id of the `host` image that is below; such an image has only its own difference
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,7 @@ def parse_config(data: bytes) -> ImageConfig:
             author=get_str(document, "author"),
             comment=get_str(document, "comment"),
             docker_version=get_str(document, "docker_version"),
+            host_base=get_str(document, _HOST_BASE),
         )
     except (JsonError, InvalidDigest) as error:
         raise BadContent(f"image config: {error}") from error
@@ -113,6 +118,8 @@ def build_config(config: ImageConfig) -> bytes:
     if config.docker_version:
         document["docker_version"] = config.docker_version
     document["history"] = [_history_json(entry) for entry in config.history]
+    if config.host_base:
+        document[_HOST_BASE] = config.host_base
     document["os"] = config.platform.os
     if config.platform.os_version:
         document["os.version"] = config.platform.os_version

@@ -80,9 +80,9 @@ def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Ch
         except NoSuchImage:
             raise NoSuchImage(ref) from None  # Docker names it here as it was given, without a tag
         for image, names in matched:
-            if image.is_host:
+            if image.id == images.host_id():
                 raise InvalidArgument(
-                    f"{ref} cannot be saved: its base is this machine's own root file system"
+                    "the built-in image `host` cannot be saved: it is this machine"
                 )
             known = chosen.setdefault(image.id, (image, []))[1]
             known += [name for name in names if name not in known]

@@ -119,15 +119,15 @@ async def layer_of_stream(images: Images, stream: AsyncIterator[bytes]) -> Layer
     return _layer(images, result)
 
 
-async def make_image(
-    images: Images, config: ImageConfig, *, parent: Image | None = None, host_base: str = ""
-) -> Image:
+async def make_image(images: Images, config: ImageConfig, *, parent: Image | None = None) -> Image:
     """Makes an image of a config whose layers are there. Raises TooManyLayers.
 
     The caller holds the collector from before it made the layers.
     """
     if len(config.diff_ids) > MAX_LAYERS:
         raise TooManyLayers
+    if parent is not None:
+        config = replace(config, host_base=images.host_base_of(parent))
     data = build_config(config)
     image_id = ImageId(digest_of(data))
     layers = await _descriptors(images, config.diff_ids, parent)
@@ -142,7 +142,6 @@ async def make_image(
         manifest=manifest,
         blobs=(manifest.digest, *(layer.digest for layer in layers)),
         parent=parent.id if parent else "",
-        host_base=host_base,
     )
 
 
@@ -204,8 +203,7 @@ async def add_layer(
         author=history.author,
         comment=history.comment,
     )
-    host_base = images.host_base_of(parent) if parent else ""
-    return await make_image(images, made, parent=parent, host_base=host_base)
+    return await make_image(images, made, parent=parent)
 
 
 def own_platform() -> Platform:
@@ -249,10 +247,6 @@ async def push_target(images: Images, name: str, platform: Platform | None = Non
     ):
         return target
     image = images.get(name, platform)
-    if image.is_host:
-        raise InvalidArgument(
-            "images made from `host` cannot be pushed: their base is this machine"
-        )
     if image.manifest is None:
         raise NotFound(f"image {image.id} has no manifest")
     return await _compressed(images, image, image.manifest)

@@ -12,7 +12,7 @@ class ImageRecord:
     """One complete image.
 
     `blobs` are all the content digests that it needs: config, manifests, indexes, layers as they came.
-    `manifest` is None for an image that never had one. `host_base` marks what was made from `host`.
+    `manifest` is None for an image that never had one.
     """
 
     id: ImageId
@@ -22,7 +22,6 @@ class ImageRecord:
     created_here: str = ""  # RFC 3339: when this engine took it in
     last_tag_time: str = "0001-01-01T00:00:00Z"
     comment: str = ""
-    host_base: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,7 +179,7 @@ class Images:
 
     def _host_image(self) -> Image:
         return Image(
-            id=ImageId("sha256:" + self.host.image_digest()),
+            id=self.host_id(),
             repo_tags=("host:latest",),
             comment="this machine's own programs, without its data",
             created=format_time(self.host.packages_time_ns()),
@@ -189,11 +189,14 @@ class Images:
             is_host=True,
         )
 
+    def host_id(self) -> ImageId:
+        """The id of the built-in image `host`, now."""
+        return ImageId("sha256:" + self.host.image_digest())
+
     def host_base_of(self, image: Image) -> str:
         """The id of the host image below an image; empty for an image that stands alone."""
-        record = self.catalog.find(image.id)
-        if record is not None:
-            return record.host_base
+        if self.catalog.find(image.id) is not None:
+            return self._config(image.id).host_base
         return image.id if image.is_host else ""
 
     def _image(self, image_id: ImageId) -> Image:
@@ -215,7 +218,7 @@ class Images:
             size_bytes=sum(self._layer_size(diff_id) for diff_id in config.diff_ids),
             manifest=record.manifest,
             last_tag_time=record.last_tag_time,
-            is_host=bool(record.host_base),
+            is_host=bool(config.host_base),
         )
 
     def _config(self, image_id: ImageId) -> ImageConfig:
@@ -376,7 +379,6 @@ class Images:
         manifest: Descriptor | None,
         blobs: Iterable[Digest],
         parent: str = "",
-        host_base: str = "",
     ) -> Image:
         """Makes an image known whose config and layers are there; idempotent. Raises BadContent."""
         config = parse_config(await self.read_blob(Digest(image_id)))
@@ -394,7 +396,6 @@ class Images:
             parent=parent or (old.parent if old else ""),
             created_here=old.created_here if old else now(),
             last_tag_time=old.last_tag_time if old else ZERO_TIME,
-            host_base=host_base or (old.host_base if old else ""),
         )
         with self._store.transaction():
             self.catalog.put_image(record)
@@ -477,11 +478,12 @@ class Images:
         return reference.canonical()
 
     def _parent_of(self, key: str) -> Image | None:
-        image_id = self.snapshots.get(key).image_id
-        if not image_id:
+        record = self.snapshots.get(key)
+        if not record.image_id:
             return None
-        record = self.catalog.find(ImageId(image_id))
-        return self._image(record.id) if record is not None else self._host_image()
+        if record.over_host and not record.diff_ids:
+            return self._host_image()
+        return self._image(ImageId(record.image_id))
 
     # ---- for the builder
 
@@ -531,8 +533,7 @@ class Images:
 
     async def make_image(self, config: ImageConfig, parent: Image | None = None) -> Image:
         """An image of layers that are here already, in any order. The caller is `building`."""
-        host_base = self.host_base_of(parent) if parent else ""
-        return await making.make_image(self, config, parent=parent, host_base=host_base)
+        return await making.make_image(self, config, parent=parent)
 
     async def _add_layer(
         self,
