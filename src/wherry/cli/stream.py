@@ -12,13 +12,6 @@ import os
 import select
 
 from wherry.cli.output import write_all
-from wherry.cli.terminal import (
-    DEFAULT_DETACH_KEYS,
-    DetachFilter,
-    RawTerminal,
-    parse_detach_keys,
-    terminal_size,
-)
 from wherry.client.errors import ClientError
 
 TYPE_CHECKING = False
@@ -26,6 +19,7 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable
 
+    from wherry.cli.terminal import DetachFilter, RawTerminal
     from wherry.client.transport import Stream
 else:
     import _signal
@@ -100,17 +94,21 @@ class Attachment:
         self.tty = tty
         self.detach_keys = detach_keys
 
-    def key_bytes(self) -> bytes:
-        """The detach keys; Docker's own if the given ones make no sense."""
-        if not self.detach_keys:
-            return DEFAULT_DETACH_KEYS
-        try:
-            return parse_detach_keys(self.detach_keys)
-        except ValueError as exc:
-            from wherry.cli.output import line_error
+    def make_filter(self) -> DetachFilter | None:
+        """What finds the detach keys; Docker's own keys if the given ones make no sense."""
+        if not (self.stdin and self.tty):
+            return None
+        from wherry.cli.terminal import DEFAULT_DETACH_KEYS, DetachFilter, parse_detach_keys
 
-            line_error(f"invalid detach escape keys, using default: {exc}")
-            return DEFAULT_DETACH_KEYS
+        keys = DEFAULT_DETACH_KEYS
+        if self.detach_keys:
+            try:
+                keys = parse_detach_keys(self.detach_keys)
+            except ValueError as exc:
+                from wherry.cli.output import line_error
+
+                line_error(f"invalid detach escape keys, using default: {exc}")
+        return DetachFilter(keys)
 
 
 def pump(stream: Stream, attachment: Attachment) -> bool:
@@ -119,7 +117,7 @@ def pump(stream: Stream, attachment: Attachment) -> bool:
     poller = select.poll()
     socket = stream.fileno()
     stdin = 0 if attachment.stdin else -1
-    detach = DetachFilter(attachment.key_bytes()) if attachment.stdin and attachment.tty else None
+    detach = attachment.make_filter()
     wants_output = attachment.stdout or attachment.stderr
     output = _make_output(attachment)
     pending = b""
@@ -194,7 +192,12 @@ class Console:
     __slots__ = ("_catches", "_terminal")
 
     def __init__(self, *, raw: bool, catches: bool) -> None:
-        self._terminal = RawTerminal(0) if raw else None
+        self._terminal: RawTerminal | None = None
+        if raw:
+            # termios and fcntl are loaded only where there is a terminal.
+            from wherry.cli.terminal import RawTerminal
+
+            self._terminal = RawTerminal(0)
         self._catches = catches and raw
 
     def __enter__(self) -> None:
@@ -244,6 +247,8 @@ def follow_window_size(
     resize: Callable[[int, int], None], *, also: Callable[[], None] | None = None
 ) -> None:
     """Tells the engine the size of the terminal, now and whenever it changes."""
+
+    from wherry.cli.terminal import terminal_size
 
     def tell() -> None:
         rows, columns = terminal_size(1)

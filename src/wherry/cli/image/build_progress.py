@@ -77,7 +77,7 @@ class Progress:
             self.show_text(text_of(record, "stream"))
         elif "plan" in record:
             names = strings_of(mapping_of(record, "plan"), "names")
-            for number, name in enumerate(names, 1):
+            for number, name in enumerate(names):
                 self.steps.setdefault(number, Step(number, name))
         elif "started" in record:
             event = mapping_of(record, "started")
@@ -101,7 +101,7 @@ class Progress:
 
     def _step(self, event: Document) -> Step:
         number = number_of(event, "number")
-        return self.steps.setdefault(number, Step(number, f"step {number}"))
+        return self.steps.setdefault(number, Step(number, f"step {number + 1}"))
 
     def _take_output(self, step: Step, text: str) -> None:
         lines = (step.partial + text).split("\n")
@@ -167,20 +167,20 @@ class PlainProgress(Progress):
 
     def show_started(self, step: Step) -> None:
         """The step's name."""
-        write_error(f"#{step.number} {step.name}\n")
+        write_error(f"#{step.number + 1} {step.name}\n")
 
     def show_line(self, step: Step, line: str) -> None:
         """With the time since the step began."""
-        write_error(f"#{step.number} {step.seconds():.3f} {line}\n")
+        write_error(f"#{step.number + 1} {step.seconds():.3f} {line}\n")
 
     def show_done(self, step: Step) -> None:
         """DONE, CACHED or ERROR."""
         if step.error:
-            write_error(f"#{step.number} ERROR: {step.error}\n\n")
+            write_error(f"#{step.number + 1} ERROR: {step.error}\n\n")
         elif step.cached:
-            write_error(f"#{step.number} CACHED\n\n")
+            write_error(f"#{step.number + 1} CACHED\n\n")
         else:
-            write_error(f"#{step.number} DONE {step.seconds():.1f}s\n\n")
+            write_error(f"#{step.number + 1} DONE {step.seconds():.1f}s\n\n")
 
 
 class LiveProgress(PlainProgress):

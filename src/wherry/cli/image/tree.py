@@ -18,6 +18,7 @@ OPTIONS = (
     ("depth", "d", "int", "2", "Show files down to this depth (0 for layers only, -1 for all)"),
     ("no-trunc", "", "bool", "", "Don't truncate output"),
 )
+ADDED = 1
 MARKS = ("~", "+", "-")
 COLORS = ("\x1b[33m", "\x1b[32m", "\x1b[31m")
 PLAIN = "\x1b[0m"
@@ -54,9 +55,13 @@ def _show_layer(
         f"{number}  {identity}  {size}  +{counts[1]} ~{counts[0]} -{counts[2]}",
         f"   {command}",
     ]
-    for path, kind, below in fold(changes, depth):
+    for path, kind, below, bytes_below in fold(changes, depth):
         mark = MARKS[kind]
-        more = f"  ({below} more below)" if below else ""
+        # Hard links are counted each; a sum above the layer's own size says nothing.
+        known = 0 < bytes_below <= number_of(layer, "Size")
+        more = f"  {human_size(bytes_below, 3)}" if known else ""
+        if below:
+            more += f"  ({below} below)"
         if colored:
             lines.append(f"   {COLORS[kind]}{mark} {path}{PLAIN}{more}")
         else:
@@ -64,21 +69,34 @@ def _show_layer(
     return lines
 
 
-def fold(changes: list[Document], depth: int) -> list[tuple[str, int, int]]:
-    """Path, kind, and how many changes below it are not shown, for all down to a depth."""
+def fold(changes: list[Document], depth: int) -> list[tuple[str, int, int, int]]:
+    """Path, kind, how many changes below are not shown, and their bytes.
+
+    A folder that is new as a whole stands for all in it; others are shown down to `depth`.
+    """
     shown: dict[str, list[int]] = {}
-    for change in sorted(changes, key=lambda item: text_of(item, "Path")):
+    added: set[str] = set()
+    for change in sorted(changes, key=lambda item: text_of(item, "Path").split("/")):
         path, kind = text_of(change, "Path"), number_of(change, "Kind")
+        size = number_of(change, "Size")
         parts = path.strip("/").split("/")
-        if depth < 0 or len(parts) <= depth:
-            shown[path] = [kind, 0]
-            continue
+        top = path
+        if depth >= 0:
+            parents = ["/" + "/".join(parts[:at]) for at in range(1, len(parts))]
+            whole = next((parent for parent in parents if parent in added), "")
+            top = whole or (path if len(parts) <= depth else "/" + "/".join(parts[:depth]))
         if depth == 0:
             continue
-        top = "/" + "/".join(parts[:depth])
-        # A folder that did not change itself still leads to what did.
-        shown.setdefault(top, [0, 0])[1] += 1
-    return [(path, kind, below) for path, (kind, below) in shown.items()]
+        if top != path:
+            # A folder that did not change itself still leads to what did.
+            row = shown.setdefault(top, [0, 0, 0])
+            row[1] += 1
+            row[2] += size
+            continue
+        shown[path] = [kind, 0, size]
+        if kind == ADDED:
+            added.add(path)
+    return [(path, kind, below, size) for path, (kind, below, size) in shown.items()]
 
 
 VERB = Verb(run, usage="[OPTIONS] IMAGE", options=OPTIONS, minimum=1, maximum=1)
