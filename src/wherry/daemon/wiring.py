@@ -137,6 +137,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                     images=images,
                     containers=services.containers,
                     volumes=volumes,
+                    builder=builder,
                     shut_down=shut_down,
                 ).routes(),
                 *ContainerRoutes(

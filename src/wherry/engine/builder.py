@@ -33,26 +33,27 @@ from wherry.engine.build.records import (
     Report,
     StepOutput,
 )
-from wherry.engine.build.solver import Build, Pull, Services, StageResult
+from wherry.engine.build.solver import Build, Pull, Services, StageResult, make_image
 from wherry.engine.build.transfer import Transfers
-from wherry.engine.clock import format_time, now
+from wherry.engine.clock import now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.images import Images
 from wherry.engine.images.worker import run_image_worker
 from wherry.engine.settings import EngineSettings
 from wherry.engine.store import Store, Table
-from wherry.image.config import ImageConfig, descriptor_json
+from wherry.image.config import descriptor_json
 from wherry.image.digest import digest_of
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import EngineError, InvalidArgument, NotFound
-from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, Platform
+from wherry.model.image import Descriptor, Image, Platform
 from wherry.model.oci_image import OCI_INDEX
 
 logger = logging.getLogger(__name__)
 
 MAX_HISTORY = 50
 MAX_LOG = 64 << 10
+MIN_SECRET = 4  # shorter lines are not told from other text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,7 @@ class Builder:
 
         `report` is called on the loop, in the order of what happens.
         """
-        log = _Log(report)
+        log = _Log(report, tuple(options.secrets.values()))
         started, created = time.monotonic(), now()
         builds: list[Build] = []
         status, error_text = "error", ""
@@ -200,7 +201,7 @@ class Builder:
                         await build.plan_all()
                         continue
                     solved = await build.run()
-                    image = await self._make_image(build, solved, options)
+                    image = await make_image(self._images, solved, build.epoch, options.labels)
                     images.append((build, solved, image))
                 warnings = self._warnings(builds, options, report)
                 if options.check:
@@ -244,22 +245,6 @@ class Builder:
             names = " ".join(unused)
             report(Notice(text=f"[Warning] One or more build-args [{names}] were not consumed\n"))
         return tuple(texts)
-
-    async def _make_image(self, build: Build, solved: StageResult, options: BuildOptions) -> Image:
-        state = solved.state
-        config = state.config
-        if options.labels:
-            config = replace(config, labels={**config.labels, **options.labels})
-        diff_ids = await solved.chain.diff_ids()
-        made = ImageConfig(
-            platform=solved.platform,
-            config=replace(config, image="", hostname="", domainname=""),
-            diff_ids=diff_ids,
-            history=_mark_empty(solved, diff_ids),
-            created=_created(build, solved),
-            author=state.author,
-        )
-        return await self._images.make_image(made, solved.base)
 
     async def _tag(
         self, images: Sequence[tuple[Build, StageResult, Image]], tags: Sequence[str]
@@ -370,8 +355,9 @@ class Builder:
 class _Log:
     """Passes events on and keeps the text of a build for its record."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, secrets: tuple[bytes, ...]) -> None:
         self._report = report
+        self._secrets = [value.strip() for value in secrets]
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -383,31 +369,12 @@ class _Log:
         self._report(event)
 
     def text(self) -> str:
-        """What was printed."""
-        return b"".join(self._parts)[:MAX_LOG].decode(errors="replace")
-
-
-def _created(build: Build, solved: StageResult) -> str:
-    """When the last step was first done, so that the same build gives the same image."""
-    if build.epoch is not None:
-        return format_time(build.epoch * 1_000_000_000)
-    return solved.history[-1].created if solved.history else now()
-
-
-def _mark_empty(solved: StageResult, diff_ids: tuple[Digest, ...]) -> tuple[HistoryEntry, ...]:
-    """History with as many layers as there are: a layer that turned out empty has none."""
-    entries = list(solved.history)
-    surplus = sum(not entry.empty_layer for entry in entries) - len(diff_ids)
-    layers = list(solved.chain.layers)
-    position = len(layers)
-    for at in range(len(entries) - 1, -1, -1):
-        if surplus <= 0 or entries[at].empty_layer:
-            continue
-        position -= 1
-        if 0 <= position < len(layers) and layers[position].diff_id is None:
-            entries[at] = replace(entries[at], empty_layer=True)
-            surplus -= 1
-    return tuple(entries)
+        """What was printed, without secrets: a step may have shown one, but it is not written down."""
+        text = b"".join(self._parts)[:MAX_LOG]
+        for value in filter(None, self._secrets):
+            for line in (value, *value.splitlines()):
+                text = text.replace(line, b"***") if len(line) >= MIN_SECRET else text
+        return text.decode(errors="replace")
 
 
 def _metadata(image: Image, tags: Sequence[str]) -> Mapping[str, object]:

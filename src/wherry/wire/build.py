@@ -37,6 +37,7 @@ class BuildPreface(Struct, kw_only=True, rename="pascal"):
     no_cache_filter: list[str] = field(default_factory=list)
     dockerfile_text: bytes | None = None
     check: bool = False
+    debug: bool = False
 
 
 class BuildPlan(Struct, kw_only=True):
@@ -105,21 +106,6 @@ class BuildPruned(Struct, kw_only=True, rename="pascal"):
 
     caches_deleted: list[str] | None
     space_reclaimed: int
-
-
-class BuildCacheItem(Struct, kw_only=True, rename="pascal"):
-    """One record of GET /system/df."""
-
-    id: str = field(name="ID")
-    parents: list[str] | UnsetType = UNSET
-    type: str
-    description: str
-    in_use: bool
-    shared: bool
-    size: int
-    created_at: str
-    last_used_at: str | None
-    usage_count: int
 
 
 class HistoryStepItem(Struct, kw_only=True, rename="pascal"):

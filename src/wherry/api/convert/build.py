@@ -13,6 +13,7 @@ from wherry.model.container import Ulimit
 from wherry.model.errors import InvalidArgument
 from wherry.model.platforms import parse_platform
 from wherry.wire import build as wire
+from wherry.wire.system import BuildCacheRecord
 
 Kind = TypeVar("Kind")
 
@@ -79,10 +80,10 @@ def _decode(name: str, text: str, kind: type[Kind]) -> Kind:
         raise InvalidArgument(f"error reading {name}: {error}") from error
 
 
-def build_cache_item(entry: CacheEntry) -> wire.BuildCacheItem:
+def build_cache_record(entry: CacheEntry) -> BuildCacheRecord:
     """A record of `docker system df`."""
     record = entry.record
-    return wire.BuildCacheItem(
+    return BuildCacheRecord(
         id=entry.key[:25],
         type=record.kind,
         description=record.description,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from wherry.api.convert.build import build_cache_item, build_history_item, parse_options
+from wherry.api.convert.build import build_history_item, parse_options
 from wherry.api.message import JSON_TYPE, Answer, Request, StreamResponse, json_response
 from wherry.api.parameters import parse_filters
 from wherry.api.router import Route
@@ -108,11 +108,6 @@ class BuildRoutes:
         path = self._builder.take_output(request.params["name"])
         return StreamResponse(_read_and_remove(path), _TAR)
 
-    async def cache_items(self) -> list[wire.BuildCacheItem]:
-        """For GET /system/df."""
-        usage = await self._builder.usage()
-        return [build_cache_item(entry) for entry in usage.entries]
-
 
 async def _refuse_buildkit(request: Request) -> Answer:
     del request
@@ -160,6 +155,7 @@ def _with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOpt
         no_cache_filter=tuple(preface.no_cache_filter),
         dockerfile_text=preface.dockerfile_text,
         check=preface.check,
+        debug=preface.debug,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wherry.api import compat
+from wherry.api.convert.build import build_cache_record
 from wherry.api.convert.containers import build_summary
 from wherry.api.convert.images import build_summary as build_image_summary
 from wherry.api.convert.system import build_event, build_info, build_version
@@ -27,6 +28,7 @@ from wherry.model.errors import InvalidArgument
 from wherry.wire import system as wire
 
 if TYPE_CHECKING:
+    from wherry.engine.builder import Builder
     from wherry.engine.containers.service import Containers
     from wherry.engine.events import Events, Subscription
     from wherry.engine.images import Images
@@ -53,6 +55,7 @@ class SystemRoutes:
         images: Images,
         containers: Containers,
         volumes: Volumes,
+        builder: Builder,
         shut_down: Callable[[], None],
     ) -> None:
         self._system = system
@@ -60,6 +63,7 @@ class SystemRoutes:
         self._images = images
         self._containers = containers
         self._volumes = volumes
+        self._builder = builder
         self._shut_down = shut_down
 
     def routes(self) -> tuple[Route, ...]:
@@ -132,7 +136,8 @@ class SystemRoutes:
                 for volume in self._volumes.list_all()
             ]
         if "build-cache" in wanted:
-            document.build_cache = []
+            usage = await self._builder.usage()
+            document.build_cache = [build_cache_record(entry) for entry in usage.entries]
         return json_response(compat.adapt_disk_usage(document, request.version))
 
     async def shut_down(self, request: Request) -> Answer:  # noqa: ARG002 - the shape of a handler

@@ -71,13 +71,15 @@ class ClassicText:
         elif isinstance(event, StepOutput):
             step.lines.append(event.data.decode(errors="replace"))
         else:
+            if event.error:
+                return
             if event.cached:
                 step.lines.append(" ---> Using cache\n")
             elif step.container:
                 step.lines.append(f" ---> Removed intermediate container {step.container}\n")
             if event.short_id:
                 step.lines.append(f" ---> {event.short_id}\n")
-            step.done = not event.error
+            step.done = True
 
     def _flush(self) -> list[str]:
         texts: list[str] = []

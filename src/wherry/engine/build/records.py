@@ -57,6 +57,7 @@ class BuildOptions:
     cache_from: tuple[str, ...] = ()
     inline_cache: bool = False
     check: bool = False
+    debug: bool = False
     credentials: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 

@@ -58,8 +58,9 @@ from wherry.engine.build.records import (
 from wherry.engine.build.transfer import Source, Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
+from wherry.image.config import ImageConfig
 from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
-from wherry.model.image import HistoryEntry, Image, Platform
+from wherry.model.image import Digest, HistoryEntry, Image, Platform
 from wherry.model.platforms import format_platform, host_platform, parse_platform
 
 COMMENT = "buildkit.dockerfile.v0"
@@ -104,6 +105,49 @@ class StepTime:
     cached: bool = False
     seconds: float = 0.0
     error: str = ""
+
+
+async def make_image(
+    images: Images,
+    solved: StageResult,
+    epoch: int | None,
+    labels: Mapping[str, str] | None = None,
+) -> Image:
+    """The image that a stage's state is. The caller is `images.building`."""
+    config = solved.state.config
+    if labels:
+        config = replace(config, labels={**config.labels, **labels})
+    diff_ids = await solved.chain.diff_ids()
+    if epoch is not None:
+        created = format_time(epoch * 1_000_000_000)
+    else:
+        # As the last step's: the same build gives the same image.
+        created = solved.history[-1].created if solved.history else now()
+    made = ImageConfig(
+        platform=solved.platform,
+        config=replace(config, image="", hostname="", domainname=""),
+        diff_ids=diff_ids,
+        history=_mark_empty(solved, diff_ids),
+        created=created,
+        author=solved.state.author,
+    )
+    return await images.make_image(made, solved.base)
+
+
+def _mark_empty(solved: StageResult, diff_ids: tuple[Digest, ...]) -> tuple[HistoryEntry, ...]:
+    """History with as many layers as there are: a layer that turned out empty has none."""
+    entries = list(solved.history)
+    surplus = sum(not entry.empty_layer for entry in entries) - len(diff_ids)
+    layers = list(solved.chain.layers)
+    position = len(layers)
+    for at in range(len(entries) - 1, -1, -1):
+        if surplus <= 0 or entries[at].empty_layer:
+            continue
+        position -= 1
+        if 0 <= position < len(layers) and layers[position].diff_id is None:
+            entries[at] = replace(entries[at], empty_layer=True)
+            surplus -= 1
+    return tuple(entries)
 
 
 class Build:
@@ -387,6 +431,8 @@ class Build:
             if isinstance(error, StepFailed):
                 lines = self.program.dockerfile.lines
                 error.place(self._options.dockerfile, step.start, step.end, lines)
+                if self._options.debug and isinstance(step, RunStep):
+                    error.hint = (await make_image(self._services.images, before, self.epoch)).id
             self._fail(number, error, started)
             raise
         shown = cachekey.digest_of([before.shown, done.key, step.created_by])
