@@ -41,7 +41,7 @@ class BuildPreface(Struct, kw_only=True, rename="pascal"):
 
 
 class BuildPlan(Struct, kw_only=True):
-    """All steps, by number."""
+    """All steps that are shown, in order; the first has number 1."""
 
     names: list[str]
 

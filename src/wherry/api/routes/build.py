@@ -249,9 +249,12 @@ async def _step_lines(
     running: _Running, first: BuildEvent | None, options: BuildOptions
 ) -> AsyncIterator[bytes]:
     del options
+    steps = _StepLines()
     try:
         async for event in running.events(first):
-            yield _encode(_step_line(event))
+            line = steps.line(event)
+            if line is not None:
+                yield _encode(line)
         result = await running.result()
         yield _encode(
             wire.BuildLine(
@@ -272,25 +275,38 @@ async def _step_lines(
         await running.close()
 
 
-def _step_line(event: BuildEvent) -> wire.BuildLine:
-    match event:
-        case Planned():
-            return wire.BuildLine(plan=wire.BuildPlan(names=list(event.names)))
-        case StepStarted():
-            return wire.BuildLine(
-                started=wire.BuildStarted(number=event.number, cached=event.cached)
-            )
-        case StepOutput():
-            text = event.data.decode(errors="replace")
-            return wire.BuildLine(
-                output=wire.BuildOutput(number=event.number, stream=event.stream, text=text)
-            )
-        case StepDone():
-            return wire.BuildLine(
-                done=wire.BuildDone(number=event.number, cached=event.cached, error=event.error)
-            )
-        case Notice():
-            return wire.BuildLine(stream=event.text)
+class _StepLines:
+    """Events as lines. Only steps that change files are shown; their numbers count from 1."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+
+    def line(self, event: BuildEvent) -> wire.BuildLine | None:
+        """None when the event is about a step that is not shown."""
+        match event:
+            case Planned():
+                shown = [(at, name) for at, name in enumerate(event.names) if name]
+                self._numbers = {at: number for number, (at, _) in enumerate(shown, 1)}
+                return wire.BuildLine(plan=wire.BuildPlan(names=[name for _, name in shown]))
+            case Notice():
+                return wire.BuildLine(stream=event.text)
+            case StepStarted() | StepOutput() | StepDone():
+                number = self._numbers.get(event.number)
+                return None if number is None else self._step_line(event, number)
+
+    @staticmethod
+    def _step_line(event: StepStarted | StepOutput | StepDone, number: int) -> wire.BuildLine:
+        match event:
+            case StepStarted():
+                started = wire.BuildStarted(number=number, cached=event.cached)
+                return wire.BuildLine(started=started)
+            case StepOutput():
+                text = event.data.decode(errors="replace")
+                output = wire.BuildOutput(number=number, stream=event.stream, text=text)
+                return wire.BuildLine(output=output)
+            case StepDone():
+                done = wire.BuildDone(number=number, cached=event.cached, error=event.error)
+                return wire.BuildLine(done=done)
 
 
 def _encode_error(error: Exception, *, detailed: bool) -> bytes:

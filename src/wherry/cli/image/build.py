@@ -164,6 +164,7 @@ def run(session: Session, arguments: Arguments) -> int:
             "NoCacheFilter": [*arguments.many("no-cache-filter")],
             "DockerfileText": context.dockerfile_text,
             "Check": arguments.flag("check"),
+            "Debug": arguments.flag("debug"),
         }
         encoded = encode(preface).encode()
         body = itertools.chain([len(encoded).to_bytes(8, "big") + encoded], body)

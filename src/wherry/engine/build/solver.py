@@ -431,8 +431,8 @@ class Build:
             if isinstance(error, StepFailed):
                 lines = self.program.dockerfile.lines
                 error.place(self._options.dockerfile, step.start, step.end, lines)
-                if self._options.debug and isinstance(step, RunStep):
-                    error.hint = (await make_image(self._services.images, before, self.epoch)).id
+                if isinstance(step, RunStep):
+                    error.hint = await self._debug_hint(before)
             self._fail(number, error, started)
             raise
         shown = cachekey.digest_of([before.shown, done.key, step.created_by])
@@ -468,6 +468,13 @@ class Build:
         return Solved(
             chain=before.chain, key=before.key, cached=record is not None, created=created
         )
+
+    async def _debug_hint(self, before: StageResult) -> str:
+        """How to get a shell in the state before a step; with --debug that state becomes an image."""
+        if not self._options.debug:
+            return "build with --debug for a shell in it"
+        image = await make_image(self._services.images, before, self.epoch)
+        return f"wherry run --rm -it --entrypoint sh {image.id.partition(':')[2][:12]}"
 
     def _fail(self, number: int, error: EngineError, started: float) -> None:
         entry = self.times.get(number)
