@@ -71,6 +71,7 @@ def write_busybox_layer(path: Path) -> None:
             if applet != "busybox":
                 link = tarfile.TarInfo(f"bin/{applet}")
                 link.type = tarfile.LNKTYPE
+                link.mode = 0o755
                 link.linkname = "bin/busybox"
                 tar.addfile(link)
         for name, text in BUSYBOX_FILES.items():
