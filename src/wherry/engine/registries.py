@@ -40,7 +40,7 @@ from wherry.registry.errors import (
     format_status,
 )
 from wherry.registry.retry import RetryPolicy
-from wherry.registry.transport import Transport, same_origin
+from wherry.registry.transport import Transport
 
 Answer = TypeVar("Answer")
 
@@ -199,7 +199,7 @@ def _as_ping(client: RegistryClient, failure: RegistryFailure) -> RegistryFailur
     if (
         isinstance(failure, ConnectionFailed)
         and failure.refused
-        and same_origin(failure.url, client.endpoint.url)
+        and failure.url.startswith(f"{client.endpoint.url}/v2/")
     ):
         return ConnectionFailed("GET", f"{client.endpoint.url}/v2/", failure.reason, refused=True)
     return failure

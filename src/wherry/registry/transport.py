@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from wherry.registry.challenge import Challenge, parse_challenges
 from wherry.registry.endpoints import Endpoint, RegistryConfig, build_tls_context, find_proxy
@@ -38,6 +40,10 @@ _CONNECT_TIMEOUT_S = 30
 _STALL_TIMEOUT_S = 60
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_HARMLESS_PARAMETERS = frozenset(
+    {"account", "client_id", "digest", "from", "last", "mount", "n", "q", "scope", "service"}
+)
 
 # OpenSSL's X509_V_ERR_* that have a wording of their own in Go's crypto/x509.
 _CERTIFICATE_REASONS = {
@@ -248,10 +254,27 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 
 def redact(url: str) -> str:
-    """Without user, password and query: presigned URLs carry secrets there."""
+    """As messages may show it: without user and password, and without what presigned URLs carry."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    shown = [
+        (name, value if name in _HARMLESS_PARAMETERS else "REDACTED")
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    query = f"?{urlencode(shown, safe=':/')}" if shown else ""
+    return f"{parts.scheme}://{host}{parts.path}{query}"
+
+
+def name_server() -> str:
+    """The first resolver of this machine, which Go names when a look-up fails; empty when there is none."""
+    try:
+        text = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(r"^\s*nameserver\s+(\S+)", text, re.MULTILINE)
+    if found is None:
+        return ""
+    return f"[{found[1]}]:53" if ":" in found[1] else f"{found[1]}:53"
 
 
 @contextmanager
@@ -262,7 +285,9 @@ def _mapped(method: str, url: str) -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientConnectorDNSError as exc:
-        reason = f"dial tcp: lookup {exc.host}: no such host"
+        server = name_server()
+        asked = f" on {server}" if server else ""
+        reason = f"dial tcp: lookup {exc.host}{asked}: no such host"
         raise ConnectionFailed(method, shown, reason, refused=True) from exc
     except aiohttp.ClientConnectorCertificateError as exc:
         reason = describe_tls_error(exc.certificate_error, exc.host)

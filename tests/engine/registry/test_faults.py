@@ -49,7 +49,7 @@ from wherry.registry.challenge import Challenge
 from wherry.registry.endpoints import Endpoint, build_registry_config
 from wherry.registry.errors import ContentMismatch
 from wherry.registry.retry import RetryPolicy
-from wherry.registry.transport import Transport
+from wherry.registry.transport import Transport, redact
 
 PATIENT = RetryPolicy(max_attempts=30, first_delay_s=0.001, max_delay_s=0.002)
 
@@ -635,3 +635,17 @@ def test_a_proxy_that_is_down_is_said(images: FakeImages) -> None:
             "registry.invalid/app:v1",
             environment={"HTTPS_PROXY": "http://127.0.0.1:1"},
         )
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://r/v2/", "https://r/v2/"),
+        ("https://u:p@r:5/v2/", "https://r:5/v2/"),
+        ("https://s/b?X-Amz-Signature=abc&n=1", "https://s/b?X-Amz-Signature=REDACTED&n=1"),
+        ("https://a/token?scope=repository:x:pull&refresh_token=s", None),
+    ],
+)
+def test_messages_show_no_secrets(url: str, shown: str | None) -> None:
+    expected = shown or "https://a/token?scope=repository:x:pull&refresh_token=REDACTED"
+    assert redact(url) == expected

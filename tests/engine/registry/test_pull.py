@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,6 +181,15 @@ def test_no_registry_at_all(images: FakeImages) -> None:
     assert (
         str(caught.value)
         == 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused'
+    )
+
+
+def test_a_registry_that_no_resolver_knows(images: FakeImages) -> None:
+    with pytest.raises(EngineError) as caught:
+        pull(images, "registry.invalid/app:v1")
+    assert re.fullmatch(
+        r'Get "https://registry\.invalid/v2/": dial tcp: lookup registry\.invalid( on \S+:53)?: no such host',
+        str(caught.value),
     )
 
 
