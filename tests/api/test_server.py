@@ -411,6 +411,18 @@ def test_hijack_with_a_body_in_chunks() -> None:
     run(talk)
 
 
+def test_a_client_that_is_gone_before_the_hijack_leaves_nothing() -> None:
+    async def talk() -> None:
+        handlers = Handlers()
+        handlers.hijacked = asyncio.get_running_loop().create_future()
+        async with connect(handlers.application) as client:
+            await client.send(b"POST /attach HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
+            client.close()
+        assert not handlers.hijacked.done()
+
+    run(talk)
+
+
 def test_shutdown_waits_for_answers_and_ends_streams() -> None:
     async def talk() -> None:
         handlers = Handlers()

@@ -22,6 +22,7 @@ import uvloop
 from wherry.daemon.config import LOG_LEVELS, HelpWanted, OptionError, Options, parse_options
 from wherry.daemon.instance import FolderLock, Occupied, PidFile, make_folders
 from wherry.daemon.listeners import open_listeners
+from wherry.daemon.login import leave_login_session
 from wherry.daemon.wiring import Engine, open_engine
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_log(options)
     try:
         with _occupy(options):
+            leave_login_session()
             return _run(options)
     except (OptionError, Occupied) as exc:
         return _complain(str(exc))
