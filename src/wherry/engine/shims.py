@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from wherry.engine.shimpeer import Peer, ShimGone, ShimLaunchError
+from wherry.engine.spawner import Slots, Spawner, SpawnerLost
 from wherry.lib.jsonvalue import (
     JsonObject,
     get_int,
@@ -31,11 +33,9 @@ from wherry.lib.jsonvalue import (
 from wherry.model.image import RootMount
 from wherry.model.network import InterfaceValues
 from wherry.runtime.cgroups import open_cgroup
-from wherry.shim.interpreter import SPAWNER_PROGRAM, spawn_interpreter
 from wherry.shim.protocol import (
     Channel,
     Message,
-    ProtocolError,
     close_all,
     connect_at,
     open_pair,
@@ -49,6 +49,8 @@ from wherry.shim.record import (
     read_exit,
     read_state,
 )
+from wherry.shim.slots import remove_stale_slots
+from wherry.shim.slots import slot_class as find_slot_class
 from wherry.shim.teardown import bury_cgroup
 
 __all__ = [
@@ -68,26 +70,8 @@ logger = logging.getLogger(__name__)
 
 _KILLED_EXIT_CODE = 137
 _SPAWNER_PATIENCE_S = 10.0
+_LAUNCH_TRIES = 4
 _KILL_PATIENCE_S = 10.0
-
-
-class ShimLaunchError(Exception):
-    """The program of a container or exec did not start: `step` of init on `object` failed with `errno`.
-
-    `step` is "exec" when only the execution of the program itself failed. `errno` is 0 for failures that
-    are none of the kernel's; `detail` is the low level's own words.
-    """
-
-    def __init__(self, step: str, object_name: str, errno: int, detail: str) -> None:
-        super().__init__(detail)
-        self.step = step
-        self.object = object_name
-        self.errno = errno
-        self.detail = detail
-
-
-class ShimGone(Exception):
-    """The shim or the exec that was asked has ended meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +137,7 @@ class ExecHandle:
     of the stream asks for the exit code at once).
     """
 
-    def __init__(self, exec_id: str, pid: int, peer: _Peer, forget: Callable[[str], None]) -> None:
+    def __init__(self, exec_id: str, pid: int, peer: Peer, forget: Callable[[str], None]) -> None:
         self.exec_id = exec_id
         self.pid = pid
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -180,7 +164,7 @@ class ShimHandle:
         container_id: str,
         generation: int,
         folder: Path,
-        peer: _Peer,
+        peer: Peer,
         pid: int,
         pidfd: int,
         cgroup_path: str,
@@ -331,10 +315,12 @@ class ShimHandle:
 class Shims:
     """Starts and finds shims through one spawner. `run_dir` is the engine's RUN."""
 
-    def __init__(self, *, run_dir: Path, slots: int = 0) -> None:
+    def __init__(self, *, run_dir: Path, slots: int = 0, cgroup_parent: str = "") -> None:
+        """`slots` shims are forked ahead for each cgroup parent in use, first for `cgroup_parent`."""
         self._run_dir = run_dir
-        self._slots = slots
-        self._spawner: _Spawner | None = None
+        self._cgroup_parent = cgroup_parent
+        self._slots = Slots(slots, self._fork_shim)
+        self._spawner: Spawner | None = None
         self._spawner_ready = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
         self._closing = False
@@ -344,14 +330,23 @@ class Shims:
         """The live spawner's process id, 0 while there is none."""
         return self._spawner.pid if self._spawner is not None else 0
 
+    @property
+    def slots_ready(self) -> int:
+        """How many starts could use a slot right now."""
+        return self._slots.ready
+
     async def start(self) -> None:
         """Starts the spawner; returns when it can fork. Raises OSError, TimeoutError."""
         self._run_dir.joinpath("containers").mkdir(parents=True, exist_ok=True)
         await self._start_spawner()
+        if self._cgroup_parent:
+            await asyncio.to_thread(remove_stale_slots, self._cgroup_parent)
+            self._slots.want(self._cgroup_parent)
 
     async def close(self) -> None:
         """Ends the spawner; shims and their containers go on. Idempotent."""
         self._closing = True
+        await self._slots.close()
         if self._restart is not None:
             self._restart.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -412,7 +407,7 @@ class Shims:
             return record
         except ConnectionRefusedError:
             return await asyncio.to_thread(_bury_adopted, folder, state)
-        peer = _Peer(Channel(connection))
+        peer = Peer(Channel(connection))
         try:
             reply = await peer.request({"op": "hello"})
         except (ShimGone, ShimLaunchError):
@@ -436,35 +431,57 @@ class Shims:
     async def _launch(self, request: ShimRequest) -> ShimHandle:
         folder = self._folder(request.container_id, request.generation)
         fds = [attachment.fd for attachment in request.attachments] + list(request.waiters)
+        self._slots.begin_start()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            while True:
-                try:
-                    return await self._launch_once(request, folder, fds)
-                except _SpawnerLost:
-                    logger.warning("spawner ended during a start, trying again")
+            return await self._launch_in(folder, request, fds)
         except ShimLaunchError:
             await asyncio.to_thread(_remove_folder, folder)
             raise
         finally:
+            self._slots.end_start()
             close_all(fds)
 
-    async def _launch_once(self, request: ShimRequest, folder: Path, fds: list[int]) -> ShimHandle:
+    async def _launch_in(self, folder: Path, request: ShimRequest, fds: list[int]) -> ShimHandle:
+        """In a slot if there is one, else in a new shim; again when that died before it had begun."""
+        slot_class = None
+        if not request.cgroup_systemd:
+            slot_class = find_slot_class(request.oci, request.cgroup_path)
+        peer = self._slots.take(slot_class) if slot_class else None
+        for _ in range(_LAUNCH_TRIES):
+            try:
+                return await self._launch_once(request, folder, fds, peer or await self._fork())
+            except SpawnerLost:
+                logger.warning("spawner or slot ended during a start, trying again")
+                peer = None
+        raise ShimLaunchError("spawner", "", 0, "spawner ends again and again")
+
+    async def _fork(self) -> Peer:
         await self._wait_for_spawner()
         ours, theirs = open_pair()
-        peer = _Peer(Channel(ours))
-        spawner = self._spawner
-        if spawner is None:
-            theirs.close()
+        peer = Peer(Channel(ours))
+        try:
+            self._fork_shim(theirs.detach(), "")
+        except SpawnerLost:
             peer.close()
-            raise _SpawnerLost
-        spawner.fork_shim(theirs.detach())
+            raise
+        return peer
+
+    def _fork_shim(self, control_fd: int, slot_path: str) -> None:
+        if self._spawner is None:
+            os.close(control_fd)
+            raise SpawnerLost
+        self._spawner.fork_shim(control_fd, slot_path)
+
+    async def _launch_once(
+        self, request: ShimRequest, folder: Path, fds: list[int], peer: Peer
+    ) -> ShimHandle:
         try:
             reply = await peer.request(_encode_launch(request, folder), [os.dup(fd) for fd in fds])
         except ShimGone as gone:
             peer.close()
             if not folder.joinpath(SOCKET_NAME).exists():
-                raise _SpawnerLost from gone
+                raise SpawnerLost from gone
             await asyncio.to_thread(
                 _bury_container,
                 folder,
@@ -497,7 +514,7 @@ class Shims:
             raise ShimLaunchError("spawner", "", 0, "spawner does not start") from error
 
     async def _start_spawner(self) -> None:
-        spawner = _Spawner(self._run_dir, self._lose_spawner)
+        spawner = Spawner(self._run_dir, self._lose_spawner)
         try:
             async with asyncio.timeout(_SPAWNER_PATIENCE_S):
                 await spawner.ready()
@@ -527,167 +544,6 @@ class Shims:
                 continue
             break
         self._restart = None
-
-
-class _SpawnerLost(Exception):
-    """The spawner died before it forked the shim: nothing has happened, the start may be tried again."""
-
-
-class _Spawner:
-    """The spawner process and the connection to it."""
-
-    def __init__(self, run_dir: Path, on_lost: Callable[[], None]) -> None:
-        ours, theirs = open_pair()
-        try:
-            self.pid = spawn_interpreter(
-                SPAWNER_PROGRAM, ["spawner", str(run_dir)], theirs.fileno()
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._pidfd = os.pidfd_open(self.pid)
-        self._on_lost: Callable[[], None] | None = None
-        self._notify = on_lost
-        self._peer = _Peer(Channel(ours))
-        self._peer.subscribe(Message.close, self._lose)
-        self._ended = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
-
-    async def ready(self) -> None:
-        """Returns when it has imported everything. Raises ShimGone when it ends before."""
-        await self._peer.request({"op": "hello"})
-        self._on_lost = self._notify
-
-    def fork_shim(self, control_fd: int) -> None:
-        """Asks for a shim that reads its orders from `control_fd`, which is given up."""
-        self._peer.send({"op": "fork"}, [control_fd])
-
-    async def close(self) -> None:
-        """Closes the connection, which ends it, and waits for that."""
-        self._on_lost = None
-        self._peer.close()
-        await self._ended
-
-    def _lose(self) -> None:
-        on_lost, self._on_lost = self._on_lost, None
-        if on_lost is not None:
-            on_lost()
-
-    def _reap(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
-        self._ended.set_result(None)
-        self._lose()
-
-
-class _Peer:
-    """A channel on the event loop: requests with numbered replies, events, and the end."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._on_event: Callable[[Message], None] | None = None
-        self._on_lost: Callable[[], None] | None = None
-        self._channel = channel
-        self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, asyncio.Future[Message]] = {}
-        self._last_number = 0
-        self._early_events: list[Message] = []
-        self._lost = False
-        self._loop.add_reader(channel.fileno(), self._read)
-
-    def subscribe(self, on_event: Callable[[Message], None], on_lost: Callable[[], None]) -> None:
-        """Names who takes events and the end, and passes on what has come before."""
-        self._on_event = on_event
-        self._on_lost = on_lost
-        events, self._early_events = self._early_events, []
-        for message in events:
-            on_event(message)
-        if self._lost:
-            on_lost()
-
-    def send(self, body: dict[str, object], fds: list[int] | None = None) -> None:
-        """Sends without waiting for an answer; to a peer that is gone it does nothing."""
-        self._channel.send(body, fds)
-        if self._channel.blocked:
-            self._loop.add_writer(self._channel.fileno(), self._write)
-
-    async def request(self, body: dict[str, object], fds: list[int] | None = None) -> Message:
-        """Sends, and returns the answer. Raises ShimLaunchError (the peer's refusal) and ShimGone."""
-        if self._lost or self._channel.closed:
-            close_all(fds or [])
-            raise ShimGone
-        self._last_number = number = self._last_number + 1
-        future: asyncio.Future[Message] = self._loop.create_future()
-        self._waiting[number] = future
-        self.send({"re": number, **body}, fds)
-        try:
-            return await future
-        finally:
-            self._waiting.pop(number, None)
-
-    def close(self) -> None:
-        """Closes the connection, without a call of `on_lost`. Idempotent."""
-        if self._channel.fileno() < 0:
-            return
-        self._loop.remove_reader(self._channel.fileno())
-        self._loop.remove_writer(self._channel.fileno())
-        self._channel.close()
-        self._fail_requests()
-
-    def _write(self) -> None:
-        self._channel.flush()
-        if not self._channel.blocked:
-            self._loop.remove_writer(self._channel.fileno())
-
-    def _read(self) -> None:
-        while True:
-            try:
-                message = self._channel.receive()
-            except ProtocolError as error:
-                logger.warning("shim connection: %s", error)
-                self._lose()
-                return
-            if message is None:
-                break
-            self._dispatch(message)
-            if self._lost or self._channel.fileno() < 0:
-                return
-        if self._channel.closed:
-            self._lose()
-
-    def _dispatch(self, message: Message) -> None:
-        body = message.body
-        if "event" in body:
-            if self._on_event is not None:
-                self._on_event(message)
-            else:
-                self._early_events.append(message)
-            return
-        future = self._waiting.get(get_int(body, "re"))
-        if future is None or future.done():
-            message.close()
-            return
-        error = body.get("error")
-        if error is None:
-            future.set_result(message)
-            return
-        message.close()
-        future.set_exception(_decode_error(get_object(body, "error")))
-
-    def _lose(self) -> None:
-        self._lost = True
-        self.close()
-        if self._on_lost is not None:
-            self._on_lost()
-
-    def _fail_requests(self) -> None:
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(ShimGone())
 
 
 def _encode_attachment(attachment: Attachment, fd_index: int) -> dict[str, object]:
@@ -731,15 +587,6 @@ def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
         "attachments": _encode_attachments(request.attachments),
         "waiters": len(request.waiters),
     }
-
-
-def _decode_error(error: JsonObject) -> Exception:
-    step = get_str(error, "step")
-    if step == "gone":
-        return ShimGone(get_str(error, "detail"))
-    return ShimLaunchError(
-        step, get_str(error, "object"), get_int(error, "errno"), get_str(error, "detail")
-    )
 
 
 def _undo_launch(task: asyncio.Task[ShimHandle]) -> None:

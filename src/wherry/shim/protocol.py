@@ -10,6 +10,7 @@ what the peer does not take yet waits in a queue.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import json
@@ -60,14 +61,14 @@ class Channel:
 
     __slots__ = ("_fds", "_greeted", "_queue", "_socket", "_welcomed", "closed")
 
-    def __init__(self, connection: socket.socket, *, greeted: bool = False) -> None:
-        """`greeted`: another process has exchanged the first messages of this connection."""
+    def __init__(self, connection: socket.socket, *, welcomed: bool = False) -> None:
+        """`welcomed`: another process has read the peer's first message."""
         connection.settimeout(0)
         self._socket = connection
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._fds: list[int] = []
-        self._greeted = greeted
-        self._welcomed = greeted
+        self._greeted = False
+        self._welcomed = welcomed
         self.closed = False
 
     def fileno(self) -> int:
@@ -152,6 +153,11 @@ class Channel:
             if datagram[:1] != _KIND_DESCRIPTORS:
                 return self._decode(datagram)
         return None
+
+    def shutdown(self) -> None:
+        """Lets the peer read the end, whoever shares this end."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Closes the connection; what waits is dropped. Idempotent."""

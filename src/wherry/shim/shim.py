@@ -59,8 +59,11 @@ from wherry.shim.streams import DRAIN_S, Client, Session, Sink, close_connection
 from wherry.shim.teardown import bury_cgroup
 
 
-def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
-    """The life of a shim, in the process that was forked for it. `control_fd` leads to the engine."""
+def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
+    """The life of a shim, in the process that was forked for it. `control_fd` leads to the engine.
+
+    With `slot_path`, the path of a cgroup to come, it is a slot until the engine gives an order.
+    """
     status = 1
     try:
         os.setsid()
@@ -70,10 +73,12 @@ def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
         signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
-        helper = Helper(lambda channel: start_container(control_fd, channel))
+        helper = Helper(lambda channel: start_container(control_fd, channel, slot_path))
         started = helper.wait()
-        if started is not None:
-            engine = Channel(socket.socket(fileno=control_fd), greeted=True)
+        if started is None or "error" in started.body:
+            _end_without_container(control_fd, helper, started, slot_path)
+        else:
+            engine = Channel(socket.socket(fileno=control_fd), welcomed=True)
             title.write(f"wherry-shim {get_str(started.body, 'folder')}")
             Shim(engine, started, wake_fd).run()
         status = 0
@@ -82,6 +87,23 @@ def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
         sys.stderr.flush()
     finally:
         os._exit(status)
+
+
+def _end_without_container(
+    control_fd: int, helper: Helper, failure: Message | None, slot_path: str
+) -> None:
+    """The start has failed, or an unused slot is not wanted any more: nothing of it stays."""
+    helper.wait_for_end()
+    paths = [slot_path] if slot_path else []
+    if slot_path and failure is not None:
+        paths.append(get_str(failure.body, "cgroup"))
+    for path in paths:
+        with contextlib.suppress(OSError):
+            bury_cgroup(open_cgroup(path))
+    if failure is not None:
+        body = failure.body
+        engine = Channel(socket.socket(fileno=control_fd))
+        engine.send({"re": get_int(body, "re"), "error": body.get("error")})
 
 
 class _Gone(Exception):
@@ -132,6 +154,9 @@ class Shim:
         )
         # The attachments' descriptors are gone from the list: those left are of clients that wait.
         self._waiters = fds
+        self._say(
+            {"re": get_int(body, "re"), "pid": self._init.pid}, [os.dup(self._init.fds.pidfd)]
+        )
         self._orphans: list[
             int
         ] = []  # waiters whose engine is gone: a later one does not know them

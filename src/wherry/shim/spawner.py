@@ -57,7 +57,7 @@ def _serve(channel: Channel, message: Message, title: TitleRoom) -> None:
         channel.send({"re": get_int(message.body, "re"), "pid": os.getpid()})
     elif operation == "fork" and len(message.fds) == 1 and os.fork() == 0:
         channel.close()
-        run_shim(message.fds[0], title)
+        run_shim(message.fds[0], title, get_str(message.body, "slot"))
     message.close()
 
 

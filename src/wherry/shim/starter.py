@@ -6,7 +6,7 @@ for the container's life. So a child of the shim does it and makes the program a
 container's or a network's file system either.
 
 A helper sends one message to the shim: `pid`, `fds` (names of `ProgramFds`) and the descriptors, or `error`.
-The helper of a container's start reads the engine's order itself and answers it.
+The helper of a container's start reads the engine's order itself; the shim answers it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from wherry.runtime.spec import parse_process, parse_spec
 from wherry.shim.program import ProgramFds
 from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pair
 from wherry.shim.record import SOCKET_NAME, STATE_NAME, ShimState, write_record
+from wherry.shim.slots import SlotCgroup
 
 Stdio = tuple[int, int, int]
 
@@ -71,13 +72,22 @@ class Helper:
         self.channel = Channel(ours)
 
     def wait(self) -> Message | None:
-        """Its message, or None when it ended without one."""
+        """Its message, or None when it ended without one. Blocking."""
         return await_message(self.channel)
 
+    def wait_for_end(self) -> None:
+        """Blocking; reaps it."""
+        os.waitpid(self.pid, 0)
 
-def start_container(engine_fd: int, shim: Channel) -> None:
-    """Obeys the engine's first order, if it is a launch; the engine knows the result before the shim does."""
+
+def start_container(engine_fd: int, shim: Channel, slot_path: str) -> None:
+    """Obeys the engine's first order, if it is a launch; with `slot_path`, after preparing a slot's cgroup."""
     engine = Channel(socket.socket(fileno=os.dup(engine_fd)))
+    slot = None
+    if slot_path:
+        slot = SlotCgroup(slot_path)
+        slot.enter()
+        engine.send({"event": "ready"})
     order = await_message(engine)
     if order is None:
         return
@@ -86,16 +96,15 @@ def start_container(engine_fd: int, shim: Channel) -> None:
     try:
         if get_str(body, "op") != "launch":
             raise LaunchError("shim", "", 0, "the first order is not a launch")
-        start = _ContainerStart(body)
+        start = _ContainerStart(body, slot)
         program = start.run()
     except Exception as error:  # noqa: BLE001 # whatever it was, the engine must be told
-        engine.send({"re": number, "error": encode_error(error)})
-        order.close()
+        shim.send({"re": number, "cgroup": body.get("cgroup"), "error": encode_error(error)})
         return
-    engine.send({"re": number, "pid": program.pid}, [os.dup(program.pidfd)])
     names, fds = start.fds.pack()
     shim.send(
         {
+            "re": number,
             "pid": program.pid,
             "fds": names,
             "shares_pids": start.shares_pids,
@@ -152,7 +161,7 @@ def _encode_filter(program: Launched) -> list[object] | None:
 class _ContainerStart:
     """One container's start, in the order in which another engine could find its traces."""
 
-    def __init__(self, body: JsonObject) -> None:
+    def __init__(self, body: JsonObject, slot: SlotCgroup | None) -> None:
         self._body = body
         self.folder_fd = os.open(
             get_str(body, "folder"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -161,7 +170,9 @@ class _ContainerStart:
         write_record(self.folder_fd, STATE_NAME, state)
         # An engine that found no socket has removed the folder: then this fails, as it must.
         self.listener = listen_at(self.folder_fd, SOCKET_NAME)
-        self._cgroup = open_cgroup(state.cgroup, systemd=state.systemd)
+        if slot is not None:
+            slot.rename(state.cgroup)
+        self._cgroup = slot or open_cgroup(state.cgroup, systemd=state.systemd)
         self._spec = parse_spec(body.get("oci"))
         self.shares_pids = not self._spec.is_new("pid")
         self.fds = ProgramFds()

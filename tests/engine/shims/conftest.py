@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -23,6 +24,7 @@ from wherry.engine.shims import (
     Shims,
 )
 from wherry.logs.reader import LogReader
+from wherry.shim.slots import SLOT_PREFIX
 
 DEADLINE_S = 30.0
 CGROUPS = Path("/sys/fs/cgroup")
@@ -88,13 +90,21 @@ def build_spec(
 class Bench:
     """One engine's shims, and what the tests ask of them."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, slots: int) -> None:
         self.folder = folder
+        self.slots = slots
         self.root = root
         self.run_dir = folder / "run"
         self.cgroup_parent = f"/wherry-{secrets.token_hex(4)}"
-        self.shims = Shims(run_dir=self.run_dir)
+        self.shims = self._make_shims()
         self.handles: list[ShimHandle] = []
+
+    def _make_shims(self) -> Shims:
+        return Shims(run_dir=self.run_dir, slots=self.slots, cgroup_parent=self.cgroup_parent)
+
+    async def fill_slots(self) -> None:
+        """Returns when all slots wait for their orders."""
+        await wait_until(lambda: self.shims.slots_ready == self.slots)
 
     async def launch(
         self,
@@ -162,19 +172,23 @@ class Bench:
                 lines += b"".join(entry.line for entry in entries)
         return lines.decode()
 
-    def cgroups(self) -> list[Path]:
-        return [path for path in CGROUPS.glob(f"*{self.cgroup_parent}/*") if path.is_dir()]
+    def cgroups(self, *, slots: bool = False) -> list[Path]:
+        return [
+            path
+            for path in CGROUPS.glob(f"*{self.cgroup_parent}/*")
+            if path.is_dir() and (slots or not path.name.startswith(SLOT_PREFIX))
+        ]
 
     def shim_pids(self) -> list[int]:
-        """The shims of this bench: those that have a file of its RUN open."""
+        """The shims of this bench, by what they call themselves."""
+        title = f"wherry-shim {self.run_dir}/".encode()
         pids = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                links = [os.readlink(link) for link in (folder / "fd").iterdir()]
+                if (folder / "cmdline").read_bytes().startswith(title):
+                    pids.append(int(folder.name))
             except OSError:
                 continue
-            if any(link.startswith(f"{self.run_dir}/containers") for link in links):
-                pids.append(int(folder.name))
         return pids
 
     async def abandon(self) -> Shims:
@@ -185,7 +199,7 @@ class Bench:
             handle.pidfd = -1
         self.handles.clear()
         await self.shims.close()
-        self.shims = Shims(run_dir=self.run_dir)
+        self.shims = self._make_shims()
         await self.shims.start()
         return self.shims
 
@@ -199,7 +213,7 @@ class Bench:
         self.clean()
 
     def clean(self) -> None:
-        for cgroup in self.cgroups():
+        for cgroup in self.cgroups(slots=True):
             cgroup.rmdir()
         for parent in CGROUPS.glob(f"*{self.cgroup_parent}"):
             parent.rmdir()
@@ -257,13 +271,14 @@ def connect(**options: object) -> tuple[ClientEnd, Attachment]:
 Story = Callable[[Bench], Awaitable[None]]
 
 
-@pytest.fixture
-def play(tmp_path: Path, busybox: Path) -> Callable[[Story], None]:
+@pytest.fixture(params=[0, 2], ids=["cold", "slots"])
+def play(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> Callable[[Story], None]:
     """Plays a story against a bench, within a deadline, and looks for what it left."""
 
     async def main(story: Story) -> None:
-        bench = Bench(tmp_path, busybox)
+        bench = Bench(tmp_path, busybox, request.param)
         await bench.shims.start()
+        await bench.fill_slots()
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await story(bench)
@@ -273,7 +288,7 @@ def play(tmp_path: Path, busybox: Path) -> Callable[[Story], None]:
         await bench.shims.close()
         await wait_until(lambda: not bench.shim_pids())
         left = [str(path) for path in bench.run_dir.joinpath("containers").rglob("*")]
-        left += [str(path) for path in bench.cgroups()]
+        left += [str(path) for path in bench.cgroups(slots=True)]
         mounts = Path("/proc/self/mountinfo").read_text()  # noqa: ASYNC240 # a file of the kernel
         left += [line for line in mounts.splitlines() if str(tmp_path) in line]
         bench.clean()
@@ -290,9 +305,17 @@ def play(tmp_path: Path, busybox: Path) -> Callable[[Story], None]:
 def facts() -> dict[str, object]:
     """What a test must leave as it was."""
     return {
-        "descriptors": sorted(os.listdir("/proc/self/fd"), key=int)[:-1],
+        "descriptors": descriptors(),
         "children": Path(f"/proc/self/task/{os.getpid()}/children").read_text(),
     }
+
+
+def descriptors() -> dict[str, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    return found
 
 
 async def wait_until(condition: Callable[[], bool], patience_s: float = 10.0) -> None:

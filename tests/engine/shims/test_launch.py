@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -212,6 +213,61 @@ def read_kib(path: str, name: str) -> int:
 def read_oom_score(pid: int) -> int:
     with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
         return int(file.read())
+
+
+def test_a_slot_is_used_and_replaced(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        slots = {path.name for path in bench.cgroups(slots=True)}
+        assert bool(slots) == bool(bench.slots)
+        handle = await bench.launch("sleep", "600")
+        left = {path.name for path in bench.cgroups(slots=True)} & slots
+        assert len(left) == max(0, bench.slots - 1)
+        await bench.fill_slots()
+        handle.send_signal(signal.SIGKILL)
+        await handle.exited
+        await handle.release()
+
+    play(story)
+
+
+def test_a_slot_that_was_killed_is_replaced(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        for cgroup in bench.cgroups(slots=True):
+            for pid in (cgroup / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+        assert await bench.run("echo", "hi") == (0, "hi\n")
+        await bench.fill_slots()
+
+    play(story)
+
+
+def test_slots_cannot_be_told_apart(tmp_path: Path, busybox: Path) -> None:
+    """What a container sees of itself is the same, whether it was prepared ahead or not."""
+    script = (
+        "cat /proc/self/cgroup; sed 's/^[0-9]* [0-9]* [0-9]*:[0-9]* //' /proc/self/mountinfo; "
+        "grep -v -E '^(Pid|NSpid|NStgid|NSpgid|NSsid|Tgid|Ngid|Vm|Rss|.*ctxt|Hugetlb|nonvol|voluntary)' "
+        "/proc/self/status; ls -l /proc/self/fd | wc -l; cat /proc/self/limits /proc/self/oom_score_adj; "
+        "cut -d' ' -f 4-8,18-20,40-41 /proc/self/stat; ls /proc/self/ns; umask; env; "
+        "cat /proc/self/sessionid /proc/self/loginuid 2>/dev/null; ls -A /dev /"
+    )
+
+    async def see(slots: int) -> str:
+        bench = Bench(tmp_path / str(slots), busybox, slots)
+        bench.folder.mkdir()
+        bench.cgroup_parent = "/wherry-same"
+        bench.shims = bench._make_shims()
+        await bench.shims.start()
+        await bench.fill_slots()
+        code, output = await bench.run("sh", "-c", script, container_id="c" * 64)
+        await bench.shims.close()
+        bench.clean()
+        assert code == 0
+        return output
+
+    seen = [asyncio.run(see(slots)) for slots in (0, 1)]
+    assert seen[0].splitlines() == seen[1].splitlines()
+    assert "slot-" not in seen[1]
 
 
 def test_shims_are_apart_from_engine_and_terminal(play: Play) -> None:

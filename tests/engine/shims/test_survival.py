@@ -267,16 +267,15 @@ def test_a_start_that_another_engine_has_given_up_does_not_happen(play: Play) ->
     play(story)
 
 
-def test_a_new_start_does_not_meet_the_old_ones_files(play: Play) -> None:
+def test_starts_of_one_container_have_folders_of_their_own(play: Play) -> None:
     async def story(bench: Bench) -> None:
         container_id = "b" * 64
-        first = await bench.launch("true", container_id=container_id, generation=1)
-        await first.exited
-        releasing = asyncio.create_task(first.release())
-        second = await bench.launch("true", container_id=container_id, generation=2)
-        await releasing
-        await second.exited
-        await second.release()
+        for generation in (1, 2):
+            handle = await bench.launch("true", container_id=container_id, generation=generation)
+            folders = list(bench.run_dir.joinpath("containers", container_id).iterdir())
+            assert [folder.name for folder in folders] == [str(generation)]
+            await handle.exited
+            await handle.release()
 
     play(story)
 
