@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wherry.engine.images import Images
+from wherry.engine.images import Images, making
 from wherry.engine.store import Store
 from wherry.image.layer.mount import unmount
 from wherry.kernel import syscalls
@@ -98,12 +98,14 @@ async def make_image(images: Images, *layers: Tar | bytes) -> Image:
     image: Image | None = None
     for layer in layers:
         data = layer.bytes() if isinstance(layer, Tar) else layer
-        image = await images.add_layer(
-            image,
-            stream(data),
-            config=ContainerConfig(cmd=("true",)),
-            history=HistoryEntry(created="2020-01-01T00:00:00Z", created_by="test"),
-        )
+        with images.building():
+            image = await making.add_layer(
+                images,
+                image,
+                await making.layer_of_stream(images, stream(data)),
+                config=ContainerConfig(cmd=("true",)),
+                history=HistoryEntry(created="2020-01-01T00:00:00Z", created_by="test"),
+            )
     assert image is not None
     return image
 

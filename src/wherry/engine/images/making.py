@@ -119,18 +119,20 @@ async def layer_of_stream(images: Images, stream: AsyncIterator[bytes]) -> Layer
     return _layer(images, result)
 
 
-async def make_image(images: Images, config: ImageConfig, *, parent: Image | None = None) -> Image:
+async def make_image(
+    images: Images, config: ImageConfig, *, base: Image | None = None, parent: str = ""
+) -> Image:
     """Makes an image of a config whose layers are there. Raises TooManyLayers.
 
     The caller holds the collector from before it made the layers.
     """
     if len(config.diff_ids) > MAX_LAYERS:
         raise TooManyLayers
-    if parent is not None:
-        config = replace(config, host_base=images.host_base_of(parent))
+    if base is not None:
+        config = replace(config, host_base=images.host_base_of(base))
     data = build_config(config)
     image_id = ImageId(digest_of(data))
-    layers = await _descriptors(images, config.diff_ids, parent)
+    layers = await _descriptors(images, config.diff_ids, base)
     document = build_manifest(
         Descriptor(media_type=OCI_CONFIG, digest=Digest(image_id), size=len(data)), layers
     )
@@ -141,7 +143,7 @@ async def make_image(images: Images, config: ImageConfig, *, parent: Image | Non
         image_id,
         manifest=manifest,
         blobs=(manifest.digest, *(layer.digest for layer in layers)),
-        parent=parent.id if parent else "",
+        parent=parent,
     )
 
 
@@ -155,18 +157,15 @@ async def commit(
     author: str = "",
     comment: str = "",
     changes: Sequence[str] = (),
-    created: str = "",
-    empty_layer: bool = False,
 ) -> Image:
     """An image of a snapshot's changes over its parent; the caller has paused what writes to it.
 
-    Nothing changed: with `empty_layer` the history line says so (build steps), else the image has an
-    empty layer as Docker's commit makes it.
+    When nothing was changed it has an empty layer, as Docker's commit makes it.
     """
     config = apply_changes(config, changes)
     with images.collector.hold():
         layer = await layer_of_snapshot(images, key)
-        if layer is None and not empty_layer:
+        if layer is None:
             layer = await layer_of_stream(images, _once(bytes(1024)))
         return await add_layer(
             images,
@@ -174,11 +173,10 @@ async def commit(
             layer,
             config=config,
             history=HistoryEntry(
-                created=created or now(),
+                created=now(),
                 created_by=created_by,
                 author=author,
                 comment=comment,
-                empty_layer=layer is None,
             ),
         )
 
@@ -186,24 +184,24 @@ async def commit(
 async def add_layer(
     images: Images,
     parent: Image | None,
-    layer: LayerRecord | None,
+    layer: LayerRecord,
     *,
     config: ContainerConfig,
     history: HistoryEntry,
     platform: Platform | None = None,
 ) -> Image:
-    """The parent's image with one more layer (or none) and a new config. The caller holds the collector."""
+    """The parent's image with one more layer and a new config. The caller holds the collector."""
     diff_ids = parent.diff_ids if parent else ()
     made = ImageConfig(
         platform=platform or (parent.platform if parent else own_platform()),
         config=config,
-        diff_ids=(*diff_ids, layer.diff_id) if layer else diff_ids,
+        diff_ids=(*diff_ids, layer.diff_id),
         history=(*(parent.history if parent else ()), history),
         created=history.created,
         author=history.author,
         comment=history.comment,
     )
-    return await make_image(images, made, parent=parent)
+    return await make_image(images, made, base=parent, parent=parent.id if parent else "")
 
 
 def own_platform() -> Platform:

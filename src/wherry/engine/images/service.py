@@ -491,62 +491,13 @@ class Images:
         """While open, nothing is collected: layers and images may be made before anything names them."""
         return self.collector.hold()
 
-    async def commit_layer(
-        self,
-        parent: Image | None,
-        key: str,
-        *,
-        config: ContainerConfig,
-        history: HistoryEntry,
-        platform: Platform | None = None,
-    ) -> Image:
-        """The parent with one more layer, a snapshot's changes; none when nothing changed."""
-        with self.collector.hold():
-            layer = await making.layer_of_snapshot(self, key)
-            return await self._add_layer(parent, layer, config, history, platform)
+    async def make_image(self, config: ImageConfig, base: Image | None = None) -> Image:
+        """An image of layers that are here already. The caller is `building`.
 
-    async def add_layer(
-        self,
-        parent: Image | None,
-        stream: AsyncIterator[bytes],
-        *,
-        config: ContainerConfig,
-        history: HistoryEntry,
-        platform: Platform | None = None,
-    ) -> Image:
-        """The parent with one more layer, from a tar stream."""
-        with self.collector.hold():
-            layer = await making.layer_of_stream(self, stream)
-            return await self._add_layer(parent, layer, config, history, platform)
-
-    async def add_history(
-        self,
-        parent: Image | None,
-        *,
-        config: ContainerConfig,
-        history: HistoryEntry,
-        platform: Platform | None = None,
-    ) -> Image:
-        """The parent's layers with another config and a line of history that changed no file."""
-        with self.collector.hold():
-            return await self._add_layer(parent, None, config, history, platform)
-
-    async def make_image(self, config: ImageConfig, parent: Image | None = None) -> Image:
-        """An image of layers that are here already, in any order. The caller is `building`."""
-        return await making.make_image(self, config, parent=parent)
-
-    async def _add_layer(
-        self,
-        parent: Image | None,
-        layer: LayerRecord | None,
-        config: ContainerConfig,
-        history: HistoryEntry,
-        platform: Platform | None,
-    ) -> Image:
-        history = replace(history, created=history.created or now(), empty_layer=layer is None)
-        return await making.add_layer(
-            self, parent, layer, config=config, history=history, platform=platform
-        )
+        The layers of `base` keep the form in which they came; it does not become the image's parent, as
+        with BuildKit: its last name takes it away.
+        """
+        return await making.make_image(self, config, base=base)
 
     # ---- giving content out (ImageSource)
 
