@@ -132,3 +132,21 @@ def test_layers_are_mounted_once_and_found_again(tmp_path: Path) -> None:
         for key in ("one", "two"):
             asyncio.run(images.remove_snapshot(key))
         asyncio.run(images.close())
+
+
+def test_layers_of_a_newer_kernel_are_unpacked_on_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_images(tmp_path, "erofs") as images:
+        image = asyncio.run(make_image(images, Tar().add("x", b"1").folder("d", 0o700)))
+        asyncio.run(images.create_snapshot(image, "c"))
+        asyncio.run(images.close())
+        images.layers.close_unused(())
+    monkeypatch.setenv("WHERRY_ASSUME_KERNEL", "6.1")
+    with open_images(tmp_path) as images:
+        asyncio.run(images.start())
+        tree = Path(images.root_mount("c").lowers[-1])
+        assert (tree / "x").read_bytes() == b"1"
+        assert (tree / "d").stat().st_mode & 0o777 == 0o700
+        assert asyncio.run(images.check()) == []
+        asyncio.run(images.close())

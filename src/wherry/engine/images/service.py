@@ -110,6 +110,11 @@ class Images:
         for key in self.snapshots.orphans():
             logger.info("removing snapshot %s, which nothing names", key)
             await self.remove_snapshot(key)
+        for layer in self.layers.unmountable():
+            logger.warning("layer %s cannot be mounted here, unpacking it", layer.diff_id)
+            folder = str(self.layers.folder / layer.key)
+            await run_image_worker("wherry.image.layer.build:unpack", {"folder": folder})
+            self.layers.reload(layer.diff_id)
         self.collector.collect(min_age_s=PARTIAL_MAX_AGE_S)  # a broken pull may go on where it was
         try:
             await run_blocking(self.host.current)

@@ -115,6 +115,25 @@ def build(arguments: JsonValue, report: Report) -> JsonValue:
     return record.to_json()
 
 
+def unpack(arguments: JsonValue, report: Report) -> JsonValue:
+    """Turns an EROFS layer into an unpacked one, on a machine that cannot mount it; returns its record.
+
+    The new record replaces the old one in one rename; until then the layer is what it was.
+    """
+    del report
+    confine()
+    folder = Path(get_str(_object(arguments), "folder"))
+    record = replace(read_record(folder), driver=OVERLAY, probe_path="", probe_sha256="")
+    remove_tree(folder / TREE_NAME)
+    with (folder / TAR_NAME).open("rb", buffering=0) as tar:
+        tree = read_tree(TarReader(lambda count: tar.read(count) or b""))
+        _unpack(folder, tree, tar.fileno())
+    write_record(folder, record)
+    for name in (INDEX_NAME, TAR_NAME):
+        (folder / name).unlink()
+    return record.to_json()
+
+
 class PendingLayer:
     """A layer on its way: `build` reads the stream, `publish` gives the folder its name."""
 
@@ -165,7 +184,6 @@ class PendingLayer:
         if self._record.driver == OVERLAY:
             (self._folder / TAR_NAME).unlink()
         write_record(self._folder, self._record)
-        sync_folder(self._folder)
         target = self._layers / self._record.key
         if target.exists():
             return
@@ -198,19 +216,20 @@ class PendingLayer:
                     os.fsync(file.fileno())
         os.fsync(tar_fd)
         if record.driver == OVERLAY:
-            self._unpack(tree, tar_fd)
+            _unpack(self._folder, tree, tar_fd)
         self._record = record
         return record
 
-    def _unpack(self, tree: LayerTree, tar_fd: int) -> None:
-        target = self._folder / TREE_NAME
-        target.mkdir()
-        root_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            write_tree(tree, tar_fd, root_fd)
-            syncfs(root_fd)
-        finally:
-            os.close(root_fd)
+
+def _unpack(folder: Path, tree: LayerTree, tar_fd: int) -> None:
+    target = folder / TREE_NAME
+    target.mkdir()
+    root_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_tree(tree, tar_fd, root_fd)
+        syncfs(root_fd)
+    finally:
+        os.close(root_fd)
 
 
 def published(layers: Path, diff_id: Digest) -> LayerRecord | None:

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from wherry.image.content import sync_folder
 from wherry.lib.jsonvalue import JsonObject, get_bool, get_int, get_object, get_str, get_strings
 from wherry.model.image import Digest
 
@@ -79,8 +80,11 @@ def read_record(folder: Path) -> LayerRecord:
 
 
 def write_record(folder: Path, record: LayerRecord) -> None:
-    """Writes and syncs the record; the caller syncs the folder."""
-    with (folder / RECORD_NAME).open("x") as file:
+    """Writes or replaces the record, atomically and durably."""
+    temporary = folder / f"{RECORD_NAME}.new"
+    with temporary.open("w") as file:
         json.dump(record.to_json(), file, ensure_ascii=True)
         file.flush()
         os.fsync(file.fileno())
+    temporary.rename(folder / RECORD_NAME)
+    sync_folder(folder)

@@ -48,7 +48,7 @@ class LayerStore:
         self.folder = root / "layers"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.stubs = StubLayers(root / "stubs")
-        mounter = find_mounter(root / "tmp")
+        self._mounter = mounter = find_mounter(root / "tmp")
         self._drivers: dict[str, LayerDriver] = {
             EROFS: ErofsDriver(run / "layers", mounter),
             OVERLAY: OverlayDriver(),
@@ -61,6 +61,17 @@ class LayerStore:
             self.driver = OVERLAY
         self._records: dict[Digest, LayerRecord] = {}
         self._scan()
+
+    def unmountable(self) -> tuple[LayerRecord, ...]:
+        """Layers that an engine on another kernel made, and that cannot be mounted here."""
+        if self._mounter is not None:
+            return ()
+        return tuple(record for record in self._records.values() if record.driver == EROFS)
+
+    def reload(self, diff_id: Digest) -> None:
+        """Reads a layer's record again."""
+        self._records.pop(diff_id, None)
+        self.find(diff_id)
 
     def has(self, diff_id: Digest) -> bool:
         """Whether the layer is there, whole."""
