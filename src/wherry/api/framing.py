@@ -59,14 +59,6 @@ class Head:
         self.headers[key] = text
 
     @property
-    def upgrade(self) -> str:
-        """The protocol to switch to; "" when the request does not ask for it."""
-        tokens = self.headers.get("connection", "").lower().split(",")
-        if any(token.strip() == "upgrade" for token in tokens):
-            return self.headers.get("upgrade", "").strip()
-        return ""
-
-    @property
     def has_body(self) -> bool:
         """Whether bytes of a body follow."""
         return self.chunked or self.content_length > 0

@@ -45,13 +45,12 @@ class Body:
     `feed`, `finish` and `fail` are the connection's; everything else is the handler's.
     """
 
-    __slots__ = ("_chunks", "_error", "_finished", "_on_read", "_size", "_started", "_waiter")
+    __slots__ = ("_chunks", "_error", "_finished", "_on_read", "_size", "_waiter")
 
     def __init__(self, on_read: Callable[[], None] | None = None) -> None:
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._finished = False
-        self._started = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._on_read = on_read
@@ -65,11 +64,6 @@ class Body:
     def is_finished(self) -> bool:
         """Whether all of it has arrived."""
         return self._finished
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether a handler has begun to read it."""
-        return self._started
 
     def feed(self, data: bytes) -> bool:
         """Adds bytes; False = hold back more."""
@@ -103,7 +97,6 @@ class Body:
         return self
 
     async def __anext__(self) -> bytes:
-        self._started = True
         while not self._chunks:
             if self._finished:
                 raise StopAsyncIteration

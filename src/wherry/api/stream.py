@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 from msgspec import UNSET
@@ -122,29 +121,3 @@ async def _chain(first: Progress | None, rest: AsyncIterator[Progress]) -> Async
         yield first
     async for record in rest:
         yield record
-
-
-Report = Callable[[Progress], None]
-
-
-async def run_reporting(
-    work: Callable[[Report], Awaitable[object]],
-) -> AsyncIterator[Progress]:
-    """Runs work that reports by a callback, as a stream of its reports; leaving the stream cancels it."""
-    queue: asyncio.Queue[Progress | None] = asyncio.Queue()
-
-    async def run() -> None:
-        try:
-            await work(queue.put_nowait)
-        finally:
-            queue.put_nowait(None)
-
-    task = asyncio.create_task(run())
-    try:
-        while (record := await queue.get()) is not None:
-            yield record
-        await task
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])

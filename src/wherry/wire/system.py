@@ -109,12 +109,6 @@ class FirewallBackend(Struct, kw_only=True, rename="pascal"):
     driver: str
 
 
-class Containerd(Struct, kw_only=True, rename="pascal"):
-    """Docker's containerd; absent here."""
-
-    address: str = ""
-
-
 class Info(Struct, kw_only=True, rename="pascal"):
     """GET /info."""
 
