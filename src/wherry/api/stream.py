@@ -11,6 +11,7 @@ from msgspec import UNSET
 from wherry.api.errors import find_status
 from wherry.api.message import MULTIPLEXED_STREAM, RAW_STREAM, Request
 from wherry.engine.streams import ClientStream, Hijack
+from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import EngineError
 from wherry.model.progress import Progress
 from wherry.wire.system import JsonErrorDetail, ProgressDetail, StreamLine
@@ -45,7 +46,9 @@ def make_hijack(request: Request, common_head: bytes) -> Hijack:
 def encode_progress(progress: Progress) -> bytes:
     """One line of a pull, push, load, import or build."""
     if progress.aux is not None:
-        return msgspec.json.encode({"aux": progress.aux}) + b"\r\n"
+        document: dict[str, JsonValue] = {"progressDetail": {}} if progress.detail else {}
+        document["aux"] = progress.aux
+        return msgspec.json.encode(document) + b"\r\n"
     detail: ProgressDetail | msgspec.UnsetType = UNSET
     bar: str | msgspec.UnsetType = UNSET
     if progress.current or progress.total:

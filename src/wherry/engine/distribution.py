@@ -143,7 +143,9 @@ class _SearchFilter:
 
 def _parse_stars(value: str) -> int:
     if not value.isdecimal():
-        raise InvalidArgument(f"invalid filter 'stars={value}'")
+        raise InvalidArgument(
+            f"invalid filter 'stars={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
+        )
     return int(value)
 
 
@@ -151,5 +153,5 @@ def _parse_choice(name: str, values: Sequence[str]) -> bool | None:
     choices = {"true": True, "1": True, "false": False, "0": False}
     found = {choices.get(value) for value in values}
     if None in found or len(found) > 1:
-        raise InvalidArgument(f"invalid filter '{name}={list(values)}'")
+        raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
     return found.pop() if found else None

@@ -18,7 +18,7 @@ from wherry.engine.downloads import BlobRequest, Downloads, Phase, Step
 from wherry.engine.ingest import ImageSink
 from wherry.engine.registries import Registries, translate_failure
 from wherry.image.reference import Reference
-from wherry.model.errors import EngineError, Internal, NotFound
+from wherry.model.errors import EngineError, Forbidden, Internal, NotFound
 from wherry.model.image import Descriptor, Digest, ImageId, Platform
 from wherry.model.oci_image import (
     MAX_CONFIG_BYTES,
@@ -144,6 +144,8 @@ class Pulls:
 
     async def _run(self, request: PullRequest, say: Callable[[Progress], None]) -> None:
         reference = request.reference
+        if reference.repository == "docker.io/library/scratch":
+            raise Forbidden("'scratch' is a reserved name")
         try:
             clients = await self._registries.clients(reference.domain, request.credentials)
             if request.all_tags:

@@ -100,8 +100,6 @@ class Pushes:
 
     async def push(self, request: PushRequest) -> AsyncIterator[Progress]:
         """Pushes; yields progress. Closing the iterator cancels the push. Raises EngineError."""
-        if request.reference.digest:
-            raise InvalidArgument("cannot push a digest reference")
         lines: asyncio.Queue[Progress | None] = asyncio.Queue()
         task = asyncio.create_task(self._run(request, lines.put_nowait), name="push")
         task.add_done_callback(lambda _: lines.put_nowait(None))
@@ -118,6 +116,8 @@ class Pushes:
     async def _run(self, request: PushRequest, say: Callable[[Progress], None]) -> None:
         reference = request.reference
         say(Progress(status=f"The push refers to repository [{reference.repository}]"))
+        if reference.digest:
+            raise InvalidArgument("cannot push a digest reference")
         tags = self._images.list_tags(reference.repository)
         if not tags:
             raise NoLocalTag(reference.familiar_repository)

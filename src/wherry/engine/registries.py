@@ -18,7 +18,6 @@ from wherry.model.errors import (
     EngineError,
     Forbidden,
     Internal,
-    InvalidArgument,
     NotFound,
     Unauthorized,
     Unavailable,
@@ -142,8 +141,10 @@ class Registries:
         """The whole URL and its content, for `docker import URL`. Raises EngineError, in the block too."""
         whole = url if "://" in url else f"http://{url}"
         parts = urlsplit(whole)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise InvalidArgument(f"unsupported protocol scheme in {url}")
+        if not parts.hostname:
+            raise Internal(f'Get "{whole.rstrip("/")}": http: no Host in request URL')
+        if parts.scheme not in {"http", "https"}:
+            raise Internal(f'Get "{whole}": unsupported protocol scheme "{parts.scheme}"')
         endpoint = Endpoint(url=f"{parts.scheme}://{parts.netloc}")
         try:
             async with self._transport.request(endpoint, "GET", whole) as response:

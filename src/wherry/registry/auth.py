@@ -163,7 +163,7 @@ class Authorizer:
         if chosen is None or self._credentials.registry_token:
             return False
         if chosen.scheme == "basic" and not self._credentials.basic:
-            raise NoCredentials(response.method, redact(response.url))
+            raise NoCredentials(_docker_method(response), redact(response.url))
         forgotten = self._tokens.pop(merge_scopes(scopes), None)
         again = self._challenge is None or forgotten is not None
         self._challenge = chosen
@@ -251,3 +251,9 @@ class Authorizer:
         seconds = expires_in if isinstance(expires_in, (int, float)) else 0
         lifetime = max(seconds, _DEFAULT_EXPIRY_S) - _EXPIRY_MARGIN_S
         return _Token(text=text, expires_at=self._clock() + lifetime)
+
+
+def _docker_method(response: Response) -> str:
+    """Docker asks for a tag with HEAD first, and so it says in its messages."""
+    _, found, reference = response.url.partition("/manifests/")
+    return "HEAD" if found and ":" not in reference else response.method

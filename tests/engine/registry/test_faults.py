@@ -581,6 +581,8 @@ def test_search(stub: StubRegistry, images: FakeImages) -> None:
         assert [r.name for r in found] == ["node"]
         found = await search(f"{stub.host}/node", filters={"is-official": ["false"]})
         assert [r.name for r in found] == ["x/node"]
+        with pytest.raises(EngineError, match=r"invalid filter 'is-official=\[a b\]'"):
+            await search(f"{stub.host}/node", filters={"is-official": ["a", "b"]})
         with pytest.raises(EngineError, match="invalid filter 'x'"):
             await search(f"{stub.host}/node", filters={"x": ["1"]})
 
@@ -610,7 +612,10 @@ def test_any_url_is_opened(stub: StubRegistry, images: FakeImages) -> None:
         with pytest.raises(EngineError, match="with status 404 Not Found"):
             async with services.registries.open_url(f"{stub.url}/b.tar"):
                 pass
-        with pytest.raises(EngineError, match="unsupported protocol"):
+        with pytest.raises(EngineError, match='unsupported protocol scheme "ftp"'):
+            async with services.registries.open_url("ftp://host/a.tar"):
+                pass
+        with pytest.raises(EngineError, match="no Host in request URL"):
             async with services.registries.open_url("file:///etc/passwd"):
                 pass
 

@@ -278,13 +278,13 @@ class ImageRoutes:
         """POST /auth."""
         from wherry.registry.auth import parse_credentials
 
-        document: JsonValue = msgspec.json.decode(await request.body.read() or b"{}")
-        if not isinstance(document, dict):
-            raise InvalidArgument("invalid JSON: expected an object")
         try:
+            document: JsonValue = msgspec.json.decode(await request.body.read() or b"{}")
+            if not isinstance(document, dict):
+                raise JsonError("expected an object")
             credentials = parse_credentials(document)
-        except JsonError as exc:
-            raise InvalidArgument(str(exc)) from exc
+        except (msgspec.DecodeError, JsonError) as exc:
+            raise InvalidArgument(f"invalid JSON: {exc}") from exc
         token = await self._registries.login(credentials)
         return json_response(wire.AuthResponse(identity_token=token, status="Login Succeeded"))
 
