@@ -190,7 +190,13 @@ class Images:
             created=format_time(self.host.packages_time_ns()),
             platform=making.own_platform(),
             config=ContainerConfig(env=(f"PATH={DEFAULT_PATH}",), cmd=("bash",)),
-            history=(HistoryEntry(created_by="the root file system of this machine, masked"),),
+            history=(
+                HistoryEntry(
+                    created=format_time(self.host.packages_time_ns()),
+                    created_by="the root file system of this machine, masked",
+                    empty_layer=True,
+                ),
+            ),
             is_host=True,
         )
 
@@ -658,7 +664,8 @@ class Images:
             volatile=volatile,
             over_host=image is not None and bool(self.host_base_of(image)),
         )
-        return await self.snapshots.create(key, record)
+        with self.collector.protect(record.diff_ids):  # an rmi while the layers are mounted
+            return await self.snapshots.create(key, record)
 
     def root_mount(self, key: str) -> RootMount:
         """What to mount for a snapshot. Raises NoSuchSnapshot."""
@@ -697,8 +704,11 @@ class Images:
 
     async def remove_snapshot(self, key: str) -> None:
         """Removes a snapshot; its files are freed in their own time. Idempotent."""
+        image_id = self.snapshots.image_of(key)
         for folder in self.snapshots.forget(key):
             self.collector.discard(folder)
+        if image_id and self.catalog.find(ImageId(image_id)) is None:
+            self.collect()  # the image was removed by force, its layers stayed for this snapshot
         try:
             (self.root / "containers" / key).rmdir()
         except OSError:

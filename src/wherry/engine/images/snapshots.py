@@ -62,6 +62,11 @@ class Snapshots:
         """All of them."""
         return tuple(self._records)
 
+    def image_of(self, key: str) -> str:
+        """The image below a snapshot; empty when there is none, or no such snapshot."""
+        record = self._records.get(key)
+        return record.image_id if record is not None and not record.over_host else ""
+
     def used_layers(self) -> set[Digest]:
         """Every layer below some snapshot."""
         return {diff_id for record in self._records.values() for diff_id in record.diff_ids}
