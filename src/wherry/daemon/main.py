@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -27,6 +28,8 @@ from wherry.daemon.wiring import Engine, open_engine
 
 logger = logging.getLogger(__name__)
 
+_DESCRIPTORS = 1 << 20
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
@@ -41,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _occupy(options):
             leave_login_session()
+            raise_descriptor_limit()
             return _run(options)
     except (OptionError, Occupied) as exc:
         return _complain(str(exc))
@@ -52,6 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _complain(sentence: str) -> int:
     sys.stderr.write(f"wherryd: {sentence}\n")
     return 1
+
+
+def raise_descriptor_limit() -> None:
+    """Descriptors for some hundreds of containers and clients; Go does the same for dockerd at start-up.
+
+    Containers inherit it, as they do from dockerd; not more than a million, since programs that close all
+    descriptors one by one take minutes under a limit of 2^30.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def configure_log(options: Options) -> None:
