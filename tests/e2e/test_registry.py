@@ -76,7 +76,7 @@ def test_run_pulls_what_is_missing(engine: Engine, registry: RegistryServer, cli
 
 
 def test_push_mounts_and_others_can_read_it(
-    engine: Engine, registry: RegistryServer, client: str
+    engine: Engine, registry: RegistryServer, client: str, tmp_path: Path
 ) -> None:
     image = runnable()
     registry.put_image(f"e2e/origin-{client}", "v1", image)
@@ -91,6 +91,10 @@ def test_push_mounts_and_others_can_read_it(
         argv = ["skopeo", "inspect", "--tls-verify=false", f"docker://{copy}"]
         seen = subprocess.run(argv, capture_output=True, check=True)
         assert json.loads(seen.stdout)["Digest"] == image.digest
+        target = f"dir:{tmp_path}"
+        argv = ["skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{copy}", target]
+        subprocess.run(argv, check=True)
+        assert (tmp_path / "manifest.json").read_bytes() == image.manifest
     engine.run(client, "rmi", name, copy)
 
 
@@ -111,6 +115,40 @@ def test_login_and_logout(engine: Engine, client: str) -> None:
         engine.run(client, "logout", server.host)
         assert engine.run(client, "push", name, check=False).returncode == 1
         engine.run(client, "rmi", name)
+
+
+HELPER = """#!/bin/sh
+store=$(dirname "$0")/stored
+case $1 in
+  store) cat >"$store";;
+  get) [ -s "$store" ] && cat "$store" || { echo "credentials not found in native keychain"; exit 1; };;
+  erase) rm -f "$store";;
+esac
+"""
+
+
+def test_a_credential_helper_keeps_the_password(
+    engine: Engine, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-test"
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    config = Path(engine.env["DOCKER_CONFIG"]) / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(json.dumps({"credsStore": "test"}))
+    with running_registry(password=True) as server:
+        server.put_image("e2e/helped", "v1", runnable())
+        name = f"{server.host}/e2e/helped:v1"
+        login = ("login", "-u", USER, "--password-stdin", server.host)
+        engine.run(client, *login, input_=PASSWORD)
+        assert json.loads((tmp_path / "stored").read_text())["Secret"] == PASSWORD
+        assert base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode() not in config.read_text()
+        engine.run(client, "pull", "-q", name)
+        engine.run(client, "logout", server.host)
+        assert not (tmp_path / "stored").exists()
+        engine.run(client, "rmi", name)
+    config.unlink()
 
 
 def test_the_platform_that_was_asked_for(engine: Engine, registry: RegistryServer) -> None:
@@ -217,4 +255,5 @@ def test_whatever_is_killed_in_a_pull_the_store_is_whole(registry: RegistryServe
             if number % 10 == 9:
                 verify_blobs(engine)
         verify_blobs(engine)
+        engine.wherry("system", "check")
     assert min(completed.values()) >= 10

@@ -36,6 +36,7 @@ from wherry.registry.errors import (
     NoCredentials,
     RegistryFailure,
     ResponseError,
+    TokenRefused,
     format_status,
 )
 from wherry.registry.retry import RetryPolicy
@@ -217,9 +218,9 @@ def _login_error(endpoint: Endpoint, failure: RegistryFailure) -> EngineError:
     url = f"{endpoint.url}/v2/"
     if isinstance(failure, NoCredentials):
         return Internal(str(failure))
+    if isinstance(failure, TokenRefused):
+        return Unauthorized(f'Get "{url}": {failure}')
     if isinstance(failure, ResponseError):
-        if failure.code == "UNAUTHORIZED" and "incorrect" in str(failure):
-            return Unauthorized(f'Get "{url}": {failure.errors[0]}')
         status = format_status(failure.status)
         return Internal(f"login attempt to {url} failed with status: {status}")
     return Internal(str(failure))

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from wherry.lib.jsonvalue import JsonError, JsonObject, JsonValue, get_object, get_str
 from wherry.registry.challenge import Challenge, merge_scopes
 from wherry.registry.endpoints import DOCKER_HUB, Endpoint
-from wherry.registry.errors import ContentMismatch, NoCredentials, ResponseError
+from wherry.registry.errors import ContentMismatch, NoCredentials, ResponseError, TokenRefused
 from wherry.registry.transport import Response, Transport, redact
 
 CLIENT_ID = "wherry"
@@ -233,7 +233,7 @@ class Authorizer:
 
     async def _read_token(self, response: Response) -> _Token:
         if response.status >= 300:
-            raise await response.error()
+            raise TokenRefused.of(await response.error())
         body = await response.read(_MAX_TOKEN_BODY)
         try:
             document: JsonValue = json.loads(body)

@@ -3,6 +3,7 @@
     RegistryFailure
     ├── ConnectionFailed   no answer: name, connection, TLS, time-out, broken stream
     ├── ResponseError      an answer that means failure; carries status and the specification's error codes
+    │   └── TokenRefused   the same, of the token server that the registry names
     ├── NoCredentials      the registry wants basic authentication and there is none to give
     └── ContentMismatch    a manifest or blob that is not what its digest or size says
 
@@ -103,6 +104,15 @@ class ResponseError(RegistryFailure):
     @property
     def code(self) -> str:
         return self.errors[0].code if self.errors else ""
+
+
+class TokenRefused(ResponseError):
+    """The token server does not give a token for these credentials and scopes."""
+
+    @classmethod
+    def of(cls, answer: ResponseError) -> TokenRefused:
+        """The token server's answer."""
+        return cls(answer.status, answer.errors, str(answer), answer.retry_after_s)
 
 
 def _join(errors: tuple[ErrorInfo, ...]) -> str:

@@ -404,7 +404,10 @@ class TokenServer:
         if not known:
             return error(401, "UNAUTHORIZED", "incorrect username or password")
         name = "access_token" if request.method == "POST" else "token"
-        return Answer(body=json.dumps({name: "good:1", "expires_in": 300}).encode())
+        document: dict[str, object] = {name: "good:1", "expires_in": 300}
+        if "offline_token" in form:
+            document["refresh_token"] = "identity"
+        return Answer(body=json.dumps(document).encode())
 
 
 def test_an_anonymous_token_is_fetched_once(stub: StubRegistry, images: FakeImages) -> None:
@@ -559,6 +562,25 @@ def test_login(stub: StubRegistry, images: FakeImages) -> None:
 
     with running_registry(password=True) as server:
         with_services(images, work)
+
+
+def test_login_at_a_token_server_gives_an_identity_token(
+    stub: StubRegistry, images: FakeImages
+) -> None:
+    TokenServer(stub)
+
+    async def work(services: Services) -> None:
+        login = services.registries.login
+        good = Credentials(username="u", password="p", server_address=stub.host)
+        assert await login(good) == "identity"
+        bad = Credentials(username="u", password="bad", server_address=stub.host)
+        with pytest.raises(EngineError) as caught:
+            await login(bad)
+        assert str(caught.value) == (
+            f'Get "{stub.url}/v2/": unauthorized: incorrect username or password'
+        )
+
+    with_services(images, work)
 
 
 def test_search(stub: StubRegistry, images: FakeImages) -> None:
