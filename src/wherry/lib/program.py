@@ -2,7 +2,7 @@
 
 `run_program` runs a system program to its end. `run_worker` runs one function of ours in a fresh
 interpreter (`lib.worker`) at a lower priority: bulk work never runs on the event loop, and never in a
-fork of the engine. How many run at once is bounded per loop; the rest wait.
+fork of the engine. How many run at once is bounded per loop and kind of work; the rest wait.
 """
 
 from __future__ import annotations
@@ -17,14 +17,21 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 from wherry.lib import worker
 from wherry.lib.jsonvalue import JsonValue, get_int, get_object, get_str
 
 _MESSAGE_LIMIT = 256 << 20
-_MAX_WORKERS = (os.cpu_count() or 1) + 2
-_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_PROCESSORS = os.cpu_count() or 1
+# Work that waits for somebody outside (a client that reads slowly, a registry that stalls) has places of
+# its own, so that it never keeps a commit or a build step waiting.
+_PLACES = {"work": _PROCESSORS + 2, "ingest": _PROCESSORS + 2, "stream": 64}
+Pool = Literal["work", "ingest", "stream"]
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = (
+    WeakKeyDictionary()
+)
 
 
 class ProgramMissing(Exception):
@@ -98,6 +105,7 @@ async def run_worker(
     *,
     fds: Sequence[int] = (),
     nice: bool = True,
+    pool: Pool = "work",
     on_progress: Callable[[JsonValue], None] | None = None,
 ) -> JsonValue:
     """Calls `target` ("package.module:function") as `function(arguments, report)` in a fresh interpreter.
@@ -105,8 +113,8 @@ async def run_worker(
     `fds` are inherited under the same numbers, so `arguments` may name them. Cancelling kills the
     worker. Raises WorkerError with what the function raised, or of kind "WorkerDied".
     """
-    slots = _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_MAX_WORKERS))
-    async with slots:
+    pools = _slots.setdefault(asyncio.get_running_loop(), {})
+    async with pools.setdefault(pool, asyncio.Semaphore(_PLACES[pool])):
         process = await asyncio.create_subprocess_exec(
             *_worker_command(),
             stdin=PIPE,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from wherry.image.content import ContentStore
+from wherry.image.digest import digest_of
 from wherry.lib.program import (
     ProgramFailed,
     ProgramMissing,
@@ -37,36 +43,100 @@ def test_slow_program_is_killed() -> None:
         asyncio.run(run_program(["sleep", "60"], timeout_s=0.1))
 
 
-def test_worker_result_and_progress() -> None:
+def test_worker_result_and_progress(tmp_path: Path) -> None:
+    (tmp_path / "layers").mkdir()
+    store = ContentStore(tmp_path)
+    store.put(digest_of(b"x"), b"x")
     seen: list[object] = []
-    # builtins.map is lazy and not JSON; sorted(key=...) would need a keyword: `divmod`-like builtins
-    # take (arguments, report), and `isinstance` style ones refuse: the error comes back typed.
-    with pytest.raises(WorkerError) as caught:
-        asyncio.run(run_worker("operator:getitem", [1], on_progress=seen.append))
-    assert (caught.value.kind, seen) == ("TypeError", [])
+    arguments = {"root": str(tmp_path)}
+    result = asyncio.run(run_worker("wherry.image.check:check", arguments, on_progress=seen.append))
+    assert result == []
+    assert seen == [{"checking": digest_of(b"x")}]
 
 
-def test_worker_error_keeps_kind() -> None:
+def test_worker_error_keeps_kind_and_errno(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught:
         asyncio.run(run_worker("wherry.lib.worker:nothing", None))
     assert caught.value.kind == "AttributeError"
+    with pytest.raises(WorkerError) as caught:
+        asyncio.run(run_worker("wherry.image.check:check", {"root": str(tmp_path)}))
+    assert (caught.value.kind, caught.value.errno) == ("OSError", errno.ENOENT)
 
 
-def test_worker_that_dies_is_noticed() -> None:
+def test_worker_that_dies_is_noticed(tmp_path: Path) -> None:
     async def run() -> None:
-        # signal.signal(15, report) is no result, but os.kill on itself is an end without an answer.
-        await run_worker("wherry.lib.worker:_read_request", None)
+        reader, writer = os.pipe()
+        arguments = {"input": reader, "layers": str(tmp_path), "driver": "overlay2"}
+        work = asyncio.ensure_future(
+            run_worker("wherry.image.layer.build:build", arguments, fds=[reader])
+        )
+        await until(lambda: os.listdir(tmp_path))  # it has begun
+        for pid in children_of(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+        try:
+            await work
+        finally:
+            os.close(reader)
+            os.close(writer)
 
-    with pytest.raises(WorkerError):
+    with pytest.raises(WorkerError) as caught:
         asyncio.run(run())
+    assert caught.value.kind == "WorkerDied"
 
 
-def test_worker_closes_what_is_not_named() -> None:
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - neither folders nor /proc wake anybody
+            await asyncio.sleep(0.01)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_cancelled_worker_is_gone() -> None:
+    async def run() -> None:
+        reader, writer = os.pipe()
+        work = asyncio.ensure_future(
+            run_worker("wherry.image.layer.build:build", {"input": reader}, fds=[reader])
+        )
+        await until(lambda: children_of(os.getpid()))
+        work.cancel()
+        await asyncio.wait([work])
+        os.close(reader)
+        os.close(writer)
+        assert children_of(os.getpid()) == []
+
+    asyncio.run(run())
+
+
+def test_worker_has_no_descriptor_that_is_not_named() -> None:
     reader, writer = os.pipe()
     try:
         os.set_inheritable(writer, True)
-        with pytest.raises(WorkerError):
-            asyncio.run(run_worker("posix:close", writer))
+        with pytest.raises(WorkerError) as caught:
+            asyncio.run(run_worker("wherry.image.layer.build:build", {"input": writer}))
+        assert caught.value.kind == "OSError"
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_streams_do_not_keep_work_waiting() -> None:
+    async def run() -> None:
+        reader, writer = os.pipe()
+        waiting = [
+            asyncio.ensure_future(
+                run_worker(
+                    "wherry.image.layer.build:build", {"input": reader}, fds=[reader], pool="stream"
+                )
+            )
+            for _ in range((os.cpu_count() or 1) + 4)
+        ]
+        with pytest.raises(WorkerError):
+            await run_worker("wherry.lib.worker:nothing", None)
+        os.close(writer)
+        os.close(reader)
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(run())

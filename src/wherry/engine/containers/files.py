@@ -82,7 +82,9 @@ class Files:
             reader, writer = open_pipe()
             arguments: JsonObject = {"root": spec, "path": path, "output": writer}
             fds = [writer, fd] if fd >= 0 else [writer]
-            worker = asyncio.ensure_future(run_worker(f"{_WORKER}:read_path", arguments, fds=fds))
+            worker = asyncio.ensure_future(
+                run_worker(f"{_WORKER}:read_path", arguments, fds=fds, pool="stream")
+            )
             worker.add_done_callback(lambda _: os.close(writer))
             try:
                 async for data in read_pipe(reader):
@@ -121,7 +123,7 @@ class Files:
             feeding = asyncio.ensure_future(feed_pipe(writer, body))
             try:
                 fds = [reader, fd] if fd >= 0 else [reader]
-                await run_worker(f"{_WORKER}:write_path", arguments, fds=fds)
+                await run_worker(f"{_WORKER}:write_path", arguments, fds=fds, pool="stream")
             except WorkerError as exc:
                 raise _path_error(exc, record, path) from exc
             finally:

@@ -69,6 +69,7 @@ async def _run_load(
                     "driver": images.driver,
                 },
                 fds=(source,),
+                pool="stream",
                 on_progress=on_progress,
             )
         finally:

@@ -56,7 +56,7 @@ async def stream_worker(target: str, request: dict[str, JsonValue]) -> AsyncIter
     """Runs a worker that writes to descriptor `output`; raises what it raised, at the end of its bytes."""
     reader, writer = open_pipe()
     worker = asyncio.ensure_future(
-        run_image_worker(target, {**request, "output": writer}, fds=(writer,))
+        run_image_worker(target, {**request, "output": writer}, fds=(writer,), pool="stream")
     )
     worker.add_done_callback(lambda _: os.close(writer))
     try:

@@ -34,6 +34,7 @@ class Ingest:
                 "wherry.image.layer.build:ingest",
                 {**arguments, "control": self._reader},
                 fds=(self._reader,),
+                pool="ingest",
                 on_progress=self._progress,
             )
         )

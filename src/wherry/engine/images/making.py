@@ -107,6 +107,7 @@ async def layer_of_stream(images: Images, stream: AsyncIterator[bytes]) -> Layer
                 "driver": images.driver,
             },
             fds=(reader,),
+            pool="stream",
         )
         os.close(reader)
         reader = -1
