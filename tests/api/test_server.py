@@ -445,6 +445,39 @@ def test_shutdown_waits_for_answers_and_ends_streams() -> None:
     run(talk)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.binary(max_size=2000), st.booleans()), min_size=1, max_size=6),
+    st.lists(st.integers(1, 400), min_size=1, max_size=5),
+)
+def test_pipelined_requests_are_answered_however_they_arrive(
+    bodies: list[tuple[bytes, bool]], steps: list[int]
+) -> None:
+    stream = b""
+    for body, chunked in bodies:
+        stream += b"POST /v1.51/echo HTTP/1.1\r\nHost: d\r\n"
+        if chunked:
+            framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+            stream += b"Transfer-Encoding: chunked\r\n\r\n" + framed
+        else:
+            stream += b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    async def talk() -> None:
+        async with connect(Handlers().application) as client:
+            position = 0
+            turn = 0
+            while position < len(stream):
+                step = steps[turn % len(steps)]
+                await client.send(stream[position : position + step])
+                await asyncio.sleep(0)
+                position += step
+                turn += 1
+            for body, _ in bodies:
+                assert (await client.answer())[2] == body
+
+    run(talk)
+
+
 HOSTILE = {
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "bad request line": b"GARBAGE\r\n\r\n",

@@ -209,12 +209,26 @@ class Response:
 
 @dataclass(slots=True)
 class StreamResponse:
-    """An answer in pieces. Its head goes out before the first piece is asked for."""
+    """An answer in pieces. Its head goes out before the first piece is asked for.
+
+    `release` is called in the end in any case; a generator that was never started has no `finally`.
+    """
 
     chunks: AsyncIterator[bytes]
     content_type: str = ""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    release: Callable[[], None] | None = None
+
+    async def close(self) -> None:
+        """Ends the source of the pieces."""
+        close = getattr(self.chunks, "aclose", None)
+        try:
+            if close is not None:
+                await close()
+        finally:
+            if self.release is not None:
+                self.release()
 
 
 Answer = Response | StreamResponse | Hijacked

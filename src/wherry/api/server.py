@@ -374,7 +374,7 @@ class HttpConnection(asyncio.Protocol):
             self._expects_continue = False
             if self._transport is not None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._state is _State.BODY:
+        if self._state in {_State.BODY, _State.BUSY}:
             self._advance()
 
     async def _serve(self, found: Match | Response, request: Request) -> None:
@@ -398,6 +398,15 @@ class HttpConnection(asyncio.Protocol):
         self._finish()
 
     async def _send(self, answer: Answer, head: Head) -> None:
+        if isinstance(answer, StreamResponse):
+            try:
+                await self._send_answer(answer, head)
+            finally:
+                await answer.close()
+        else:
+            await self._send_answer(answer, head)
+
+    async def _send_answer(self, answer: Answer, head: Head) -> None:
         if isinstance(answer, Hijacked) or self._state in {_State.HIJACKED, _State.CLOSED}:
             return
         if self._body is not None and not self._body.is_finished:
@@ -437,27 +446,21 @@ class HttpConnection(asyncio.Protocol):
         self._transport.write(
             self._application.build_head(answer.status, answer.content_type, answer.headers, tail)
         )
-        chunks = answer.chunks
-        try:
-            if head.method == "HEAD":
-                return
-            async for chunk in chunks:
-                if not chunk:
-                    continue
-                if self._state is _State.CLOSED:
-                    raise ClientGone("the client has gone")
-                if chunked:
-                    self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-                else:
-                    self._transport.write(chunk)
-                if self._writing_paused:
-                    await self._drain()
-            if self._state is not _State.CLOSED and chunked:
-                self._transport.write(b"0\r\n\r\n")
-        finally:
-            close = getattr(chunks, "aclose", None)
-            if close is not None:
-                await close()
+        if head.method == "HEAD":
+            return
+        async for chunk in answer.chunks:
+            if not chunk:
+                continue
+            if self._state is _State.CLOSED:
+                raise ClientGone("the client has gone")
+            if chunked:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            else:
+                self._transport.write(chunk)
+            if self._writing_paused:
+                await self._drain()
+        if self._state is not _State.CLOSED and chunked:
+            self._transport.write(b"0\r\n\r\n")
 
     async def _drain(self) -> None:
         while self._writing_paused and self._state is not _State.CLOSED:

@@ -221,7 +221,7 @@ class ContainerRoutes:
         ref = request.params["id"]
         self._containers.get(ref)
         waiter = await self._containers.begin_wait(ref, condition, request.dup_connection())
-        return StreamResponse(_wait_for(waiter), JSON_TYPE)
+        return StreamResponse(_wait_for(waiter), JSON_TYPE, release=waiter.close)
 
     async def attach(self, request: Request) -> Answer:
         """POST /containers/{id}/attach."""
@@ -388,10 +388,7 @@ def _parse_tail(text: str) -> int:
 
 
 async def _wait_for(waiter: Waiter) -> AsyncIterator[bytes]:
-    try:
-        result = await waiter.result()
-    finally:
-        waiter.close()
+    result = await waiter.result()
     yield msgspec.json.encode(convert.build_wait(result)) + b"\n"
 
 

@@ -104,7 +104,7 @@ class SystemRoutes:
                 f" `until` time ({query.get('until')})"
             )
         subscription = self._events.subscribe(parse_filters(query), since_ns=since, until_ns=until)
-        return StreamResponse(_encode_events(subscription), JSON_TYPE)
+        return StreamResponse(_encode_events(subscription), JSON_TYPE, release=subscription.close)
 
     async def disk_usage(self, request: Request) -> Answer:
         """GET /system/df."""
@@ -147,8 +147,5 @@ class SystemRoutes:
 
 
 async def _encode_events(subscription: Subscription) -> AsyncIterator[bytes]:
-    try:
-        async for event in subscription:
-            yield msgspec.json.encode(build_event(event)) + b"\n"
-    finally:
-        subscription.close()
+    async for event in subscription:
+        yield msgspec.json.encode(build_event(event)) + b"\n"
