@@ -121,8 +121,9 @@ def test_unknown_sysctl(machine: Machine) -> None:
 
 def test_sysctl_cannot_leave_proc_sys(machine: Machine) -> None:
     document = docker_spec(["true"])
-    document["linux"]["sysctl"] = {"../../etc/passwd": "1"}
-    assert failure(machine, document).step == "sysctl"
+    for name, step in (("../../etc/passwd", "plan"), ("net/../../../etc/passwd", "sysctl")):
+        document["linux"]["sysctl"] = {name: "1"}
+        assert failure(machine, document).step == step
 
 
 def test_memory_limit_that_the_kernel_refuses(machine: Machine) -> None:

@@ -118,3 +118,36 @@ def test_entry_point_is_our_own_executable(machine: Machine) -> None:
     # Python without its library ends with an error; what counts is that nothing of the host opens.
     assert result.code != 0
     assert not Path("/poisoned").exists()
+
+
+def test_the_session_keyring_is_not_shared(machine: Machine) -> None:
+    """Joined by name, one keyring would hold the keys of all containers: there is one more for each."""
+    containers = [machine.start(docker_spec(["sh", "-c", "echo up; sleep 100"])) for _ in range(3)]
+    for container in containers:
+        assert container.read_line() == "up\n"
+    document = docker_spec(["grep", "-c", "keyring *_ses: ", "/proc/keys"])
+    document["linux"]["maskedPaths"] = []
+    assert int(machine.run(document).output) >= 4
+
+
+@pytest.mark.parametrize("number", [*range(3, 24)])
+def test_the_working_directory_is_no_leaked_descriptor(machine: Machine, number: int) -> None:
+    """CVE-2024-21626: what /proc/self/fd/N reaches is the container's own."""
+    document = docker_spec(
+        ["sh", "-c", "ls ../../../../../../../../work ../../../../../../../root"]
+    )
+    document["process"]["cwd"] = f"/proc/self/fd/{number}"
+    assert "wherry" not in outcome(machine, document)
+    try:
+        result = machine.run(document)
+    except LaunchError:
+        return
+    assert result.output.strip() in {"", "../../../../../../../root:"}
+
+
+def test_masks_cover_the_proc_that_is_seen(machine: Machine) -> None:
+    document = docker_spec(["cat", "/proc/keys"])
+    document["mounts"].insert(
+        1, {"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}
+    )
+    assert machine.run(document).output == ""

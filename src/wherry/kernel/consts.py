@@ -173,6 +173,10 @@ SECCOMP_FILTER_FLAG_LOG = 2
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 
 IOPRIO_WHO_PROCESS = 1
+IOPRIO_CLASS_SHIFT = 13
+IOPRIO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+
+PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 # Values of statfs.f_type that tell a file system by descriptor.
 PROC_SUPER_MAGIC = 0x9FA0
@@ -206,15 +210,32 @@ NR_pidfd_getfd = 438
 NR_mount_setattr = 442
 
 _MACHINE = os.uname().machine
-_OLD_NUMBERS = {
-    # machine: pivot_root, keyctl, seccomp, bpf, ioprio_set, capset, rt_sigaction
-    "x86_64": (155, 250, 317, 321, 251, 126, 13),
-    "aarch64": (41, 219, 277, 280, 30, 91, 134),
-    "riscv64": (41, 219, 277, 280, 30, 91, 134),
-    "loongarch64": (41, 219, 277, 280, 30, 91, 134),
-    "s390x": (217, 280, 348, 351, 282, 185, 174),
-    "ppc64le": (203, 271, 358, 361, 273, 184, 173),
-}
-(NR_pivot_root, NR_keyctl, NR_seccomp, NR_bpf, NR_ioprio_set, NR_capset, NR_rt_sigaction) = (
-    _OLD_NUMBERS.get(_MACHINE, _OLD_NUMBERS["aarch64"])
+_OLD_CALLS = (
+    "pivot_root",
+    "keyctl",
+    "seccomp",
+    "bpf",
+    "ioprio_set",
+    "capset",
+    "rt_sigaction",
+    "setresuid",
+    "setresgid",
+    "setgroups",
 )
+_GENERIC = (41, 219, 277, 280, 30, 91, 134, 147, 149, 159)
+_OLD_NUMBERS = {
+    "x86_64": (155, 250, 317, 321, 251, 126, 13, 117, 119, 116),
+    "s390x": (217, 280, 348, 351, 282, 185, 174, 208, 210, 206),
+    "ppc64le": (203, 271, 358, 361, 273, 184, 173, 164, 169, 81),
+}
+_NUMBERS = dict(zip(_OLD_CALLS, _OLD_NUMBERS.get(_MACHINE, _GENERIC), strict=True))
+NR_pivot_root = _NUMBERS["pivot_root"]
+NR_keyctl = _NUMBERS["keyctl"]
+NR_seccomp = _NUMBERS["seccomp"]
+NR_bpf = _NUMBERS["bpf"]
+NR_ioprio_set = _NUMBERS["ioprio_set"]
+NR_capset = _NUMBERS["capset"]
+NR_rt_sigaction = _NUMBERS["rt_sigaction"]
+NR_setresuid = _NUMBERS["setresuid"]
+NR_setresgid = _NUMBERS["setresgid"]
+NR_setgroups = _NUMBERS["setgroups"]

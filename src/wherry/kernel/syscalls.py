@@ -11,6 +11,7 @@ import ctypes
 import errno as _errno
 import os
 import struct
+from collections.abc import Sequence
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 
 from wherry.kernel.consts import (
@@ -47,6 +48,9 @@ from wherry.kernel.consts import (
     NR_pivot_root,
     NR_rt_sigaction,
     NR_seccomp,
+    NR_setgroups,
+    NR_setresgid,
+    NR_setresuid,
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -90,6 +94,8 @@ _prctl = _libc.prctl
 _prctl.argtypes = [c_int, c_ulong, c_ulong, c_ulong, c_ulong]
 _setdomainname = _libc.setdomainname
 _setdomainname.argtypes = [c_char_p, c_size_t]
+_personality = _libc.personality
+_personality.argtypes = [c_ulong]
 _fstatfs = _libc.fstatfs
 _fstatfs.argtypes = [c_int, c_char_p]
 _syncfs = _libc.syncfs
@@ -124,6 +130,9 @@ _seccomp = _prototype(c_uint, c_uint, c_char_p)
 _bpf = _prototype(c_int, c_void_p, c_uint)
 _ioprio_set = _prototype(c_int, c_int, c_int)
 _rt_sigaction = _prototype(c_int, c_char_p, c_void_p, c_size_t)
+_setresuid = _prototype(c_uint, c_uint, c_uint)
+_setresgid = _prototype(c_uint, c_uint, c_uint)
+_setgroups = _prototype(c_size_t, c_char_p)
 _capset = _prototype(c_char_p, c_char_p)
 _clone3 = _libc_locked["syscall"]
 _clone3.restype = c_long
@@ -180,6 +189,12 @@ def setdomainname(name: bytes) -> None:
     """setdomainname(2)."""
     if _setdomainname(name, len(name)) < 0:
         raise _fail("setdomainname", name)
+
+
+def personality(persona: int) -> None:
+    """personality(2)."""
+    if _personality(persona) < 0:
+        raise _fail("personality")
 
 
 def fstatfs_type(fd: int) -> int:
@@ -305,6 +320,22 @@ def keyctl_join_session_keyring(name: bytes | None) -> int:
     if serial < 0:
         raise _fail("keyctl join_session_keyring")
     return serial
+
+
+def set_ids(uid: int, gid: int, groups: Sequence[int] | None) -> None:
+    """setgroups(2) (None: leave them), setresgid(2), setresuid(2) of the calling thread.
+
+    libc's own versions tell every thread it knows of and wait for each: after clone3 those are threads of
+    the parent, which do not exist here.
+    """
+    if groups is not None:
+        packed = struct.pack(f"={len(groups)}I", *groups)
+        if _setgroups(NR_setgroups, len(groups), packed) < 0:
+            raise _fail("setgroups")
+    if _setresgid(NR_setresgid, gid, gid, gid) < 0:
+        raise _fail("setresgid")
+    if _setresuid(NR_setresuid, uid, uid, uid) < 0:
+        raise _fail("setresuid")
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:

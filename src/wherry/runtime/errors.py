@@ -62,6 +62,8 @@ def describe_exception(error: BaseException) -> tuple[str, int, str]:
     """Object, errno and sentence of any exception, without importing anything."""
     if isinstance(error, StepError):
         return error.subject, error.errno, str(error)
+    if isinstance(error, SpecError):
+        return error.path, 0, error.why
     if isinstance(error, OSError):
         subject = "" if error.filename is None else str(error.filename)
         return subject, error.errno or 0, str(error.strerror or error)

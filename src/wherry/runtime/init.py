@@ -23,6 +23,9 @@ from wherry.runtime.plan import Plan
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.namespaces import BecomeRoot
 
+# Of directories and files that are made for mounts; the process gets its own.
+_UMASK = 0o022
+
 
 def lock_down() -> None:
     """From here on every import raises, and no garbage collection touches the parent's pages."""
@@ -55,6 +58,7 @@ def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
         syscalls.prctl(PR.SET_DUMPABLE, 0)
         syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
         keep_only(context.descriptors())
+        os.umask(_UMASK)
         for step in steps:
             current = step.name
             step.detach(context)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 from wherry.kernel import caps
-from wherry.kernel.consts import CLONE
+from wherry.kernel.consts import CLONE, IOPRIO_CLASS_SHIFT, IOPRIO_CLASSES, PERSONALITIES
+from wherry.lib.jsonvalue import get_int, get_str
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.errors import SpecError
 from wherry.runtime.interface import Interface
@@ -38,6 +39,7 @@ from wherry.runtime.steps.namespaces import (
 from wherry.runtime.steps.network import Network
 from wherry.runtime.steps.options import PROPAGATION, MountOptions
 from wherry.runtime.steps.process import (
+    AppArmor,
     BoundingSet,
     ChangeUser,
     CleanSlate,
@@ -47,14 +49,13 @@ from wherry.runtime.steps.process import (
     Identify,
     NoNewPrivileges,
     OwnStandardStreams,
+    Personality,
     Rlimits,
     Seccomp,
     StandardStreams,
     WorkingDirectory,
 )
 from wherry.runtime.steps.root import EnterRoot
-
-_EVERY_CAPABILITY = (1 << 64) - 1
 
 
 class Plan:
@@ -116,6 +117,8 @@ def build_plan(
         steps.append(ReadonlyPaths(spec.readonly_paths))
     if spec.root_readonly:
         steps.append(RemountOfRoot())
+    if spec.personality:
+        steps.append(Personality(spec.personality))
     if spec.rootfs_propagation:
         steps.append(RootPropagation(PROPAGATION[spec.rootfs_propagation]))
     seccomp = build_filter(spec.seccomp, _bounding(spec.process)) if spec.seccomp else None
@@ -127,7 +130,7 @@ def process_steps(
     process: Process, seccomp: Filter | None, *, gate: int = -1, outlive: bool = False
 ) -> list[Step]:
     """From a process inside its root to the user's program; the same for init and for an exec."""
-    steps: list[Step] = [Identify(process), CleanSlate(process.user.umask)]
+    steps: list[Step] = [Identify(process), CleanSlate(process.user.umask, _io_priority(process))]
     if process.rlimits:
         steps.append(Rlimits(process.rlimits))
     steps += [StandardStreams(terminal=process.terminal), OwnStandardStreams()]
@@ -137,6 +140,8 @@ def process_steps(
     if seccomp is not None and not process.no_new_privileges:
         # Needs CAP_SYS_ADMIN, which the next step gives up.
         steps.append(Seccomp(*seccomp))
+    if process.apparmor_profile:
+        steps.insert(2, AppArmor(process.apparmor_profile))
     steps += [ChangeUser(process.capabilities, process.cwd), DieWithParent(detached=outlive)]
     if gate >= 0:
         steps.append(Gate(process, gate))
@@ -181,7 +186,7 @@ def _clone_flags(spec: Spec) -> CLONE:
 
 def _bounding(process: Process) -> int:
     if process.capabilities is None:
-        return _EVERY_CAPABILITY
+        return 0
     return caps.mask_of(process.capabilities.bounding)
 
 
@@ -197,9 +202,65 @@ def _check(spec: Spec, interfaces: tuple[Interface, ...]) -> None:
         raise SpecError("linux.rootfsPropagation", f"unknown value {spec.rootfs_propagation!r}")
     if spec.is_new("user") and not (spec.uid_mappings and spec.gid_mappings):
         raise SpecError("linux.uidMappings", "user namespaces need uid and gid mappings")
+    if spec.personality and spec.personality not in PERSONALITIES:
+        raise SpecError("linux.personality", f"unknown domain {spec.personality!r}")
+    if spec.process.scheduler:
+        raise SpecError("process.scheduler", "is not supported")
+    for item in spec.mounts:
+        if item.uid_mappings or item.gid_mappings or {"idmap", "ridmap"} & set(item.options):
+            raise SpecError(f"mounts {item.destination}", "idmapped mounts are not supported")
+    for name in spec.sysctl:
+        _check_sysctl(spec, name)
     for limit in spec.process.rlimits:
         if not limit.kind.startswith("RLIMIT_"):
             raise SpecError("process.rlimits", f"unknown type {limit.kind!r}")
+
+
+_IPC_SYSCTLS = frozenset(
+    f"kernel.{name}"
+    for name in [
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+        "msg_next_id",
+        "sem_next_id",
+        "shm_next_id",
+        "auto_msgmni",
+    ]
+)
+
+
+def _check_sysctl(spec: Spec, name: str) -> None:
+    """A setting of the host may not be changed through a container that shares its namespace."""
+    dotted = name.replace("/", ".") if "/" in name else name
+    if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
+        kind = "ipc"
+    elif dotted.startswith("net."):
+        kind = "network"
+    elif dotted in {"kernel.domainname", "kernel.hostname"}:
+        kind = "uts"
+    elif dotted.startswith("user."):
+        kind = "user"
+    else:
+        raise SpecError("linux.sysctl", f'sysctl "{name}" is not in a separate kernel namespace')
+    namespace = spec.namespace(kind)
+    if namespace is None:
+        raise SpecError("linux.sysctl", f'sysctl "{name}" not allowed in host {kind} namespace')
+
+
+def _io_priority(process: Process) -> int:
+    wanted = process.io_priority
+    if not wanted:
+        return 0
+    kind = IOPRIO_CLASSES.get(get_str(wanted, "class"))
+    if kind is None:
+        raise SpecError("process.ioPriority", f"unknown class {get_str(wanted, 'class')!r}")
+    return kind << IOPRIO_CLASS_SHIFT | (get_int(wanted, "priority") & 7)
 
 
 def _clean(path: str) -> str:

@@ -231,7 +231,6 @@ class Resources:
         "devices",
         "disable_oom_killer",
         "hugepages",
-        "kernel_memory",
         "memory",
         "memory_reservation",
         "memory_swap",
@@ -252,7 +251,6 @@ class Resources:
         self.memory_swap = _optional(memory, "swap")
         self.swappiness = _optional(memory, "swappiness")
         self.disable_oom_killer = get_bool(memory, "disableOOMKiller")
-        self.kernel_memory = _optional(memory, "kernelTCP")
         cpu = get_object(document, "cpu")
         self.cpu_shares = _optional(cpu, "shares")
         self.cpu_quota = _optional(cpu, "quota")

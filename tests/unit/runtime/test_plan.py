@@ -113,9 +113,35 @@ def test_planning_is_pure_and_can_be_read() -> None:
         (lambda d: d["mounts"].append({"destination": "/x"}), "mounts /x"),
         (lambda d: d["process"].update(rlimits=[{"type": "NOFILE"}]), "process.rlimits"),
         (lambda d: d["linux"].update(devices=[{"path": "x", "type": "q"}]), "linux.devices"),
+        (lambda d: d["linux"]["sysctl"].update({"kernel.panic": "1"}), "linux.sysctl"),
+        (lambda d: d["linux"]["sysctl"].update({"user.max_user_namespaces": "1"}), "linux.sysctl"),
+        (lambda d: d["linux"].update(personality={"domain": "SVR4"}), "linux.personality"),
+        (lambda d: d["process"].update(scheduler={"policy": "SCHED_RR"}), "process.scheduler"),
+        (lambda d: d["mounts"][0].update(options=["idmap"]), "mounts /proc"),
     ],
 )
 def test_what_can_never_work_is_refused(edit: Edit, where: str) -> None:
     with pytest.raises(SpecError) as caught:
         plan_of(edit)
     assert caught.value.path == where
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("ipc", "kernel.shmmax"),
+        ("ipc", "fs.mqueue.msg_max"),
+        ("network", "net.ipv4.ip_forward"),
+        ("network", "net/ipv4/conf/eth0.1/forwarding"),
+        ("uts", "kernel.domainname"),
+    ],
+)
+def test_sysctls_need_their_namespace(kind: str, name: str) -> None:
+    def edit(document: dict[str, object]) -> None:
+        namespaces = [ns for ns in document["linux"]["namespaces"] if ns["type"] != kind]
+        document["linux"].update(namespaces=namespaces, sysctl={name: "1"})
+        document["hostname"] = ""
+
+    with pytest.raises(SpecError, match=f"not allowed in host {kind} namespace"):
+        plan_of(edit)
+    plan_of(lambda d: d["linux"].update(sysctl={name: "1"}))

@@ -12,13 +12,14 @@ import os
 import stat
 
 from wherry.kernel import syscalls
-from wherry.kernel.consts import AT, MOUNT_ATTR, OPEN_TREE
+from wherry.kernel.consts import AT, MOUNT_ATTR, OPEN_TREE, RESOLVE
 from wherry.runtime.context import Context
 from wherry.runtime.errors import StepError
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.mounts import attach, make_filesystem
 from wherry.runtime.steps.paths import open_beneath, open_in_root
 
+_NO_LINKS = RESOLVE.IN_ROOT | RESOLVE.NO_SYMLINKS
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 
 
@@ -94,17 +95,16 @@ class ReadonlyPaths(Step):
 
 
 def _open_target(context: Context, path: str) -> int:
-    """An O_PATH descriptor, or -1 when there is nothing to cover."""
+    """An O_PATH descriptor of what is there to see, or -1 when there is nothing to cover."""
     try:
-        for base in ("/proc", "/sys"):
-            mount_fd = context.mounts.get(base, -1)
-            if mount_fd >= 0 and path.startswith(base + "/"):
-                return open_beneath(mount_fd, path[len(base) + 1 :])
-        return open_in_root(context.root, path, os.O_PATH | os.O_NOFOLLOW)
+        # The visible proc, which need not be the one that was mounted first.
+        return syscalls.openat2(context.root, os.fsencode(path), os.O_PATH, resolve=_NO_LINKS)
     except OSError as error:
         if error.errno in _ABSENT:
             return -1
-        raise
+        if error.errno != errno.ELOOP or path.startswith(("/proc/", "/sys/")):
+            raise
+    return open_in_root(context.root, path)
 
 
 def _open_null(context: Context) -> int:

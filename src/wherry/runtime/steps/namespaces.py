@@ -88,9 +88,11 @@ class BecomeRoot(Step):
         return "become root of the user namespace"
 
     def detach(self, context: Context) -> None:  # noqa: ARG002 - the interface's
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-        os.setgroups([])
+        syscalls.set_ids(0, 0, None)
+        try:
+            syscalls.set_ids(0, 0, ())
+        except PermissionError:
+            pass  # /proc/PID/setgroups says "deny": what groups there are stay
 
 
 class CgroupNamespace(Step):

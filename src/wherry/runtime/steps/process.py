@@ -17,16 +17,18 @@ import stat
 
 from wherry.kernel import caps, syscalls, tty
 from wherry.kernel.consts import (
+    PERSONALITIES,
     PR,
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAP_AMBIENT_RAISE,
+    PROC_SUPER_MAGIC,
 )
 from wherry.runtime import users
 from wherry.runtime.context import Context
 from wherry.runtime.errors import StepError, reason
 from wherry.runtime.spec import Capabilities, Process, Rlimit
 from wherry.runtime.steps import Step
-from wherry.runtime.steps.paths import ensure_in_root
+from wherry.runtime.steps.paths import ensure_in_root, open_beneath, open_in_root
 
 _LIMITS = {
     name: number
@@ -37,18 +39,18 @@ _LIMITS.setdefault("RLIMIT_LOCKS", 10)
 _LIMITS.setdefault("RLIMIT_RTTIME", 15)
 _UNLIMITED = (1 << 64) - 1
 _ALL_CPUS = range(1024)
-_IOPRIO_NONE = 0
 MIN_NOFILE = 1024
 
 
 class CleanSlate(Step):
     """Priority, affinity, umask, session and keyring of its own: nothing of the engine is inherited."""
 
-    __slots__ = ("umask",)
+    __slots__ = ("io_priority", "umask")
     name = "session"
 
-    def __init__(self, umask: int) -> None:
+    def __init__(self, umask: int, io_priority: int = 0) -> None:
         self.umask = umask
+        self.io_priority = io_priority
 
     def describe(self) -> str:
         return "start a session with default priority, affinity and umask"
@@ -59,10 +61,12 @@ class CleanSlate(Step):
             os.setpriority(os.PRIO_PROCESS, 0, 0)
         if os.sched_getscheduler(0) != os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        syscalls.ioprio_set_self(_IOPRIO_NONE)
-        os.sched_setaffinity(0, _ALL_CPUS)
+        syscalls.ioprio_set_self(self.io_priority)
+        if len(os.sched_getaffinity(0)) != os.cpu_count():
+            os.sched_setaffinity(0, _ALL_CPUS)
         try:
-            syscalls.keyctl_join_session_keyring(b"_ses.wherry")
+            # Without a name: by name it would join that of another container.
+            syscalls.keyctl_join_session_keyring(None)
         except OSError as error:
             # Kernels without keys, or a quota that is used up: runc goes on as well.
             if error.errno not in {errno.ENOSYS, errno.EDQUOT, errno.EPERM, errno.EACCES}:
@@ -116,7 +120,7 @@ class StandardStreams(Step):
             tty.set_controlling_terminal(context.terminal)
             streams = (context.terminal,) * 3
         elif context.stdio is None:
-            return
+            raise StepError("stdio", "neither a terminal nor streams were given", errno.EINVAL)
         else:
             streams = context.stdio
         # Out of the way first: one of them may have a number that another is to get.
@@ -233,6 +237,61 @@ class Seccomp(Step):
         syscalls.seccomp_set_mode_filter(self.program, self.flags)
 
 
+class AppArmor(Step):
+    """process.apparmorProfile, in force from exec on."""
+
+    __slots__ = ("profile",)
+    name = "apparmor"
+
+    def __init__(self, profile: str) -> None:
+        self.profile = profile
+
+    def describe(self) -> str:
+        return f"use AppArmor profile {self.profile}"
+
+    def apply(self, context: Context) -> None:
+        proc = open_in_root(context.root, "/proc")
+        try:
+            if syscalls.fstatfs_type(proc) != PROC_SUPER_MAGIC:
+                raise StepError(self.profile, "AppArmor needs a proc file system at /proc")
+            for name in ("apparmor/exec", "exec"):
+                if self._write(proc, f"{os.getpid()}/attr/{name}"):
+                    return
+            raise StepError(self.profile, "apparmor is not supported by this kernel")
+        finally:
+            os.close(proc)
+
+    def _write(self, proc: int, path: str) -> bool:
+        try:
+            fd = open_beneath(proc, path, os.O_WRONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            os.write(fd, os.fsencode(f"exec {self.profile}"))
+        except OSError as error:
+            text = f"apparmor failed to apply profile: {reason(error.errno or 0)}"
+            raise StepError(self.profile, text, error.errno or 0) from error
+        finally:
+            os.close(fd)
+        return True
+
+
+class Personality(Step):
+    """linux.personality."""
+
+    __slots__ = ("domain",)
+    name = "personality"
+
+    def __init__(self, domain: str) -> None:
+        self.domain = domain
+
+    def describe(self) -> str:
+        return f"set personality {self.domain}"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002 - the interface's
+        syscalls.personality(PERSONALITIES[self.domain])
+
+
 class BoundingSet(Step):
     """Drop what process.capabilities.bounding does not name."""
 
@@ -274,10 +333,9 @@ class ChangeUser(Step):
         denied = self._enter()
         syscalls.prctl(PR.SET_KEEPCAPS, 1)
         identity = context.identity
-        if not context.in_user_namespace or identity.groups:
-            os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        # Where setgroups is denied (rootless maps) none are asked for.
+        keep = context.in_user_namespace and not identity.groups
+        syscalls.set_ids(identity.uid, identity.gid, None if keep else identity.groups)
         if denied is not None:
             # A directory that only the user may enter (NFS with root_squash, FUSE).
             denied = self._enter()
@@ -291,15 +349,18 @@ class ChangeUser(Step):
                 )
         syscalls.prctl(PR.SET_KEEPCAPS, 0)
         sets = self.capabilities
-        if sets is None:
-            return
-        permitted, inheritable = caps.mask_of(sets.permitted), caps.mask_of(sets.inheritable)
         known = (1 << (_last_cap + 1)) - 1
         if not context.in_user_namespace:
             # Where the engine itself lacks one (a restricted machine), nobody can have it.
             known &= _own_permitted
+        if sets is None:
+            # As runc: no capabilities in the specification means none.
+            syscalls.capset(0, 0, 0)
+            return
         syscalls.capset(
-            caps.mask_of(sets.effective) & known, permitted & known, inheritable & known
+            caps.mask_of(sets.effective) & known,
+            caps.mask_of(sets.permitted) & known,
+            caps.mask_of(sets.inheritable) & known,
         )
         ambient = caps.mask_of(sets.ambient) & known
         if ambient:
@@ -318,6 +379,11 @@ class ChangeUser(Step):
                 error.errno or 0,
                 step="cwd",
             ) from error
+        if not os.getcwd().startswith("/"):
+            # CVE-2024-21626: a directory outside the root, by way of a leaked descriptor.
+            raise StepError(
+                self.cwd, "current working directory is outside of the root", step="cwd"
+            )
         return None
 
 

@@ -32,10 +32,12 @@ class EnterRoot(Step):
         # nor the final umount may reach them.
         syscalls.mount(None, b"/", None, MS.REC | MS.SLAVE)
         syscalls.move_mount(context.root, b"", AT_FDCWD, b"/", MOVE_MOUNT.F_EMPTY_PATH)
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchdir(context.root)
         try:
             # Old root stacked on the new one (runc's way): no directory is needed in the image.
             syscalls.pivot_root(b".", b".")
+            os.fchdir(old)
             syscalls.umount2(b".", MNT.DETACH)
         except OSError as error:
             if error.errno != errno.EINVAL:
@@ -44,3 +46,5 @@ class EnterRoot(Step):
             syscalls.mount(b".", b"/", None, MS.MOVE)
             os.chroot(".")
         os.chdir("/")
+        # The last way to the host: no working directory of "/proc/self/fd/N" may find it.
+        os.close(old)
