@@ -6,6 +6,7 @@ below `tmp` or has a name that starts with a dot, both of which start-up removes
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import os
@@ -184,10 +185,12 @@ class PendingLayer:
         if self._record.driver == OVERLAY:
             (self._folder / TAR_NAME).unlink()
         write_record(self._folder, self._record)
-        target = self._layers / self._record.key
-        if target.exists():
-            return
-        self._folder.rename(target)
+        try:
+            self._folder.rename(self._layers / self._record.key)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            return  # somebody made the same layer meanwhile
         sync_folder(self._layers)
 
     def close(self) -> None:
