@@ -107,12 +107,13 @@ def test_start_attached_and_interactive(engine: Engine, busybox: str, client: st
 
 def test_the_window_size_follows_the_terminal(engine: Engine, busybox: str, client: str) -> None:
     # Without job control the shell stays the terminal's foreground group and gets SIGWINCH.
-    program = "trap 'stty size; exit 0' WINCH; stty size; echo ready; while :; do sleep 0.1; done"
+    program = "trap 'exit 5' INT; trap 'echo now $(stty size)' WINCH; echo ready; while :; do sleep 0.1; done"
     with engine.terminal(client, "run", "--rm", "-it", busybox, "sh", "-c", program) as terminal:
-        terminal.expect("24 80\r\nready")
+        terminal.expect("ready")
         terminal.resize(40, 123)
-        terminal.expect("40 123")
-        assert terminal.wait() == 0
+        terminal.expect("now 40 123")
+        terminal.send("\x03")
+        assert terminal.wait() == 5
 
 
 def test_stop_asks_then_kills(engine: Engine, busybox: str, client: str) -> None:
