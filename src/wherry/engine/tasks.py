@@ -18,13 +18,21 @@ class Tasks:
     def __init__(self, owner: str) -> None:
         self._owner = owner
         self._running: set[asyncio.Task[None]] = set()
-        self._finishing: set[asyncio.Task[object]] = set()
+        self._finishing: set[asyncio.Task[object] | asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         """Starts the work; keeps it referenced until it ends."""
         task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}: {name}")
         self._running.add(task)
         task.add_done_callback(self._ended)
+        return task
+
+    def promise(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """As `spawn`, of work that closing waits for."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}: {name}")
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        task.add_done_callback(_log_failure)
         return task
 
     async def finish(self, work: Coroutine[object, object, Result], name: str) -> Result:
@@ -43,10 +51,14 @@ class Tasks:
         self._running.discard(task)
         _log_failure(task)
 
-    async def close(self) -> None:
-        """Cancels what runs in the background, lets what was promised to callers end; waits for both."""
+    async def close(self, patience_s: float = 5.0) -> None:
+        """Cancels what runs in the background, gives what was promised some time; waits for both."""
         for task in list(self._running):
             task.cancel()
+        if self._finishing:
+            _, late = await asyncio.wait(self._finishing, timeout=patience_s)
+            for promised in late:
+                promised.cancel()
         await asyncio.gather(*self._running, *self._finishing, return_exceptions=True)
 
 

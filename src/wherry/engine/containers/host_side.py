@@ -34,6 +34,7 @@ from wherry.model.errors import (
     InvalidArgument,
     NoSuchContainer,
 )
+from wherry.model.image import RootMount
 from wherry.shim.builtin_init import write_builtin_init
 
 _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
@@ -183,6 +184,15 @@ def read_start_time(pid: int) -> int:
             return int(file.read().rpartition(")")[2].split()[19])
     except (OSError, IndexError):
         return 0
+
+
+def allow_second_mount(root: RootMount) -> None:
+    """An overlay that was mounted `volatile` refuses to be mounted again, as after a crash of the machine.
+
+    The kernel's mark is a folder that may be removed (Documentation/filesystems/overlayfs.rst, "Volatile mount"):
+    the data of a `--rm` container that is restarted is as good as the machine's page cache.
+    """
+    shutil.rmtree(f"{root.work}/work/incompat/volatile", ignore_errors=True)
 
 
 def find_init_program() -> str:

@@ -27,6 +27,7 @@ from wherry.engine.containers.health import HealthChecks, initial_health
 from wherry.engine.containers.host_side import (
     HostSide,
     JoinedNamespaces,
+    allow_second_mount,
     cgroup_path,
     read_start_time,
 )
@@ -162,12 +163,15 @@ class Lifecycle:
         stdin: Literal["none", "open", "once"] = "none"
         if config.open_stdin:
             stdin = "once" if config.stdin_once else "open"
+        root = self._images.root_mount(record.id)
+        if root.volatile:
+            allow_second_mount(root)
         clients = take_clients(handle)
         return ShimRequest(
             container_id=record.id,
             generation=record.state.generation,
             oci=oci,
-            root=self._images.root_mount(record.id),
+            root=root,
             cgroup_path=cgroup_path(self._settings, record),
             stdin=stdin,
             log=log_target(self._settings, record),
@@ -283,7 +287,7 @@ class Lifecycle:
 
     def _note_exit(self, handle: ContainerHandle, shim: ShimHandle) -> None:
         if not self._closing and not shim.exited.cancelled():
-            self._tasks.spawn(self._take_exit(handle, shim), f"end {handle.id}")
+            self._tasks.promise(self._take_exit(handle, shim), f"end {handle.id}")
 
     async def _take_exit(self, handle: ContainerHandle, shim: ShimHandle) -> None:
         async with handle.lock:
@@ -327,7 +331,7 @@ class Lifecycle:
         )
         await self._disconnect(before)
         self._host.release(before)
-        handle.teardown = self._tasks.spawn(_tear_down(handle, release), f"free {handle.id}")
+        handle.teardown = self._tasks.promise(_tear_down(handle, release), f"free {handle.id}")
         answer_end(handle, WaitResult(exit_code=exit_code, error=exit_record.error))
         if delay_s is not None:
             handle.restart_task = self._tasks.spawn(

@@ -1,0 +1,82 @@
+"""A folder and names of a test's own; what is left of them after it fails the test."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.engine.containers.rig import names
+
+from wherry.kernel.netlink.rtnl import Rtnl
+from wherry.network.firewall import Firewall
+
+CGROUPS = Path("/sys/fs/cgroup")
+SETTLE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one engine lives."""
+
+    folder: Path
+    tag: str
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """What containers left."""
+        with Rtnl() as rtnl:
+            bridge = rtnl.find_link(self.tag)
+            links = [
+                link.name
+                for link in rtnl.links()
+                if bridge is not None and link.master == bridge.index
+            ]
+        parents = [*CGROUPS.glob(f"*/{self.tag}"), CGROUPS / self.tag]
+        groups = [str(path) for parent in parents for path in parent.glob("*/")]
+        mounts = [
+            line.split()[4]
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if f"{self.folder}/" in line and "/layers/" not in line
+        ]
+        return {
+            "links": links,
+            "cgroups": groups,
+            "mounts": mounts,
+            "files": list(names(self.folder / "root" / "containers")),
+            "runs": list(names(self.folder / "run" / "containers")),
+            "volumes": list(names(self.folder / "root" / "volumes")),
+        }
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    folder = Path(tempfile.mkdtemp(prefix="wherry-"))
+    found = Place(folder, f"we{secrets.token_hex(3)}")
+    yield found
+    deadline = time.monotonic() + SETTLE_S
+    while any(found.leftovers().values()) and time.monotonic() < deadline:
+        time.sleep(0.02)  # the kernel frees network namespaces in its own time
+    left = {kind: what for kind, what in found.leftovers().items() if what}
+    free(found)
+    assert not left
+
+
+def free(found: Place) -> None:
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if f"{found.folder}/" in line:
+            subprocess.run(["umount", "-l", line.split()[4]], check=False)
+    for path in CGROUPS.glob(f"*/{found.tag}"):
+        path.rmdir()
+    Firewall(found.tag).unload()
+    with Rtnl() as rtnl:
+        bridge = rtnl.find_link(found.tag)
+        if bridge is not None:
+            rtnl.delete_link(bridge.index)
+            rtnl.flush()
+    shutil.rmtree(found.folder)
