@@ -96,6 +96,14 @@ class Terminal:
             if not self._read(deadline):
                 raise AssertionError(f"no {pattern!r} after {self._seen} in {self.output!r}")
 
+    def sees(self, pattern: str, *, within_s: float) -> bool:
+        """Whether the pattern comes in time."""
+        try:
+            self.expect(pattern, deadline_s=within_s)
+        except AssertionError:
+            return False
+        return True
+
     def wait(self, *, deadline_s: float = DEADLINE_S) -> int:
         """Reads to the end; the exit code."""
         deadline = time.monotonic() + deadline_s
