@@ -39,6 +39,7 @@ from wherry.engine.shims import (
 from wherry.engine.store import Store, Table
 from wherry.engine.streams import ClientStream, Hijack
 from wherry.engine.tasks import Tasks
+from wherry.engine.warm import warm_cgroups
 from wherry.lib.blocking import run_blocking
 from wherry.lib.ids import new_id
 from wherry.lib.jsonvalue import JsonObject, JsonValue
@@ -52,7 +53,7 @@ from wherry.model.errors import (
     NotFound,
     StartFailed,
 )
-from wherry.runtime import cgroups, users
+from wherry.runtime import users
 from wherry.runtime.errors import StepError
 from wherry.shim.detach import InvalidDetachKeys, parse_detach_keys
 
@@ -99,7 +100,7 @@ class Execs:
         handle.exec_ids[exec_id] = None
         self._publish(handle, f"exec_create: {_command(config)}", exec_id)
         # The first attach to a v1 cgroup after a while waits for a grace period (pitfall 21).
-        self._tasks.spawn(_warm(), "warm cgroups")
+        self._tasks.spawn(warm_cgroups(), "warm cgroups")
         return exec_id
 
     def get(self, exec_id: str) -> Exec:
@@ -445,10 +446,3 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-async def _warm() -> None:
-    try:
-        await run_blocking(cgroups.warm)
-    except OSError as exc:
-        logger.debug("warm cgroups: %s", exc)

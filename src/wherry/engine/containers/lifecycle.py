@@ -46,6 +46,7 @@ from wherry.engine.shims import (
     ShimRequest,
 )
 from wherry.engine.tasks import Tasks
+from wherry.engine.warm import warm_cgroups
 from wherry.model.container import Container, Endpoint, PortBinding, Status
 from wherry.model.errors import (
     Conflict,
@@ -112,6 +113,7 @@ class Lifecycle:
 
     async def start(self, handle: ContainerHandle) -> None:
         """Returns when the program has been exec'd. Raises NotModified, Conflict, StartFailed, …"""
+        self._tasks.spawn(warm_cgroups(), "warm cgroups")
         await self._tasks.finish(self._start(handle), f"start {handle.id}")
 
     async def _start(self, handle: ContainerHandle) -> None:
