@@ -27,6 +27,7 @@ from wherry.engine.blobsources import BlobSources
 from wherry.engine.build.bases import make_pull
 from wherry.engine.builder import Builder
 from wherry.engine.commits import Commits
+from wherry.engine.connections import Connections
 from wherry.engine.containers.state import ACTIVE
 from wherry.engine.distribution import Distribution
 from wherry.engine.downloads import Downloads
@@ -155,7 +156,10 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                 ).routes(),
                 *BuildRoutes(builder).routes(),
                 *StoreRoutes(images, distribution).routes(),
-                *NetworkRoutes(networks).routes(),
+                *NetworkRoutes(
+                    networks,
+                    Connections(settings=settings, roster=services.roster, networks=networks),
+                ).routes(),
                 *VolumeRoutes(volumes).routes(),
                 *absent_routes(),
             ]

@@ -114,6 +114,20 @@ class CreateResponse(Struct, kw_only=True, rename="pascal"):
     warning: str = ""
 
 
+class ConnectRequest(Struct, kw_only=True, rename="pascal"):
+    """POST /networks/{id}/connect."""
+
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+
+
+class DisconnectRequest(Struct, kw_only=True, rename="pascal"):
+    """POST /networks/{id}/disconnect."""
+
+    container: str = ""
+    force: bool = False
+
+
 class PruneReport(Struct, kw_only=True, rename="pascal"):
     """POST /networks/prune."""
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wherry.api.convert.networks import build_network, parse_ipam
+from wherry.api.convert.networks import build_network, parse_endpoint, parse_ipam
 from wherry.api.matching import match_networks, match_pruned_networks
-from wherry.api.message import NO_CONTENT, Answer, Request, json_response
+from wherry.api.message import NO_CONTENT, Answer, Request, Response, json_response
 from wherry.api.parameters import parse_filters
 from wherry.api.router import Route
 from wherry.model.errors import InvalidArgument, NotSupported
 from wherry.wire import networks as wire
 
 if TYPE_CHECKING:
+    from wherry.engine.connections import Connections
     from wherry.engine.networks import Networks
 
 
 class NetworkRoutes:
     """Handlers over the network service."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, connections: Connections) -> None:
         self._networks = networks
+        self._connections = connections
 
     def routes(self) -> tuple[Route, ...]:
         """The table."""
@@ -31,6 +33,8 @@ class NetworkRoutes:
             Route("POST", "/networks/prune", self.prune),
             Route("GET", "/networks/{id}", self.inspect),
             Route("DELETE", "/networks/{id}", self.remove),
+            Route("POST", "/networks/{id}/connect", self.connect),
+            Route("POST", "/networks/{id}/disconnect", self.disconnect),
         )
 
     async def list_all(self, request: Request) -> Answer:
@@ -70,6 +74,22 @@ class NetworkRoutes:
         """DELETE /networks/{id}."""
         await self._networks.remove(request.params["id"])
         return NO_CONTENT
+
+    async def connect(self, request: Request) -> Answer:
+        """POST /networks/{id}/connect."""
+        body = await request.required_json(wire.ConnectRequest)
+        await self._connections.connect(
+            request.params["id"],
+            body.container,
+            parse_endpoint(body.endpoint_config or wire.EndpointSettings()),
+        )
+        return Response(200)
+
+    async def disconnect(self, request: Request) -> Answer:
+        """POST /networks/{id}/disconnect."""
+        body = await request.required_json(wire.DisconnectRequest)
+        await self._connections.disconnect(request.params["id"], body.container, force=body.force)
+        return Response(200)
 
     async def prune(self, request: Request) -> Answer:
         """POST /networks/prune."""

@@ -1,0 +1,196 @@
+"""`docker network connect` and `disconnect`: containers join and leave networks, while they run too.
+
+A stopped container only notes the network for its next start. The way out of a running one stays with the interface
+that has it; it moves on when that one goes. Published ports belong to the first network of a start, as there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.state import ALIVE
+from wherry.engine.networks import Networks
+from wherry.engine.settings import EngineSettings
+from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.program import WorkerError, run_worker
+from wherry.model.container import Container, Endpoint, EndpointConfig, Status
+from wherry.model.errors import Conflict, Forbidden, Internal, InvalidArgument, NotFound
+from wherry.model.network import InterfaceValues, Network
+
+_WORKER = "wherry.engine.network_worker"
+
+
+class Connections:
+    """The seam between containers and networks after a container was made."""
+
+    def __init__(self, *, settings: EngineSettings, roster: Roster, networks: Networks) -> None:
+        self._settings = settings
+        self._roster = roster
+        self._networks = networks
+
+    async def connect(self, network_ref: str, ref: str, config: EndpointConfig) -> None:
+        """Raises NoSuchNetwork, NoSuchContainer, InvalidArgument, Forbidden, Conflict, Internal."""
+        network = self._networks.get(network_ref)
+        handle = self._get(ref)
+        async with handle.lock:
+            record = handle.record
+            _check_not_removing(handle)
+            alive = record.state.status in ALIVE
+            _check_mode(record, network)
+            if network.name in record.networks and alive:
+                raise Forbidden(
+                    f"endpoint with name {record.name} already exists in network {network.name}"
+                )
+            endpoint = await self._join(record, network, config) if alive else None
+            record = replace(record, networks={**record.networks, network.name: config})
+            if endpoint is not None:
+                record = replace(record, endpoints={**record.endpoints, network.name: endpoint})
+            self._roster.replace(handle, record)
+
+    async def disconnect(self, network_ref: str, ref: str, *, force: bool = False) -> None:
+        """Raises NoSuchNetwork, NoSuchContainer, NotFound (forced), InvalidArgument, Internal."""
+        network = self._networks.get(network_ref)
+        handle = self._roster.find(ref)
+        if handle is None and force:
+            raise NotFound(f"endpoint {ref} not found")
+        handle = handle or self._get(ref)
+        async with handle.lock:
+            record = handle.record
+            if network.driver == "host" and record.host_config.network_mode == "host":
+                raise InvalidArgument(
+                    "cannot disconnect container from host network - container was created in host"
+                    " network mode"
+                )
+            if network.name not in record.networks and network.name not in record.endpoints:
+                raise Internal(f"container {record.id} is not connected to network {network.name}")
+            endpoint = record.endpoints.get(network.name)
+            left = {name: e for name, e in record.endpoints.items() if name != network.name}
+            if record.state.status in ALIVE and endpoint is not None:
+                await self._leave(record, network, endpoint, left)
+            networks = {name: c for name, c in record.networks.items() if name != network.name}
+            self._roster.replace(handle, replace(record, networks=networks, endpoints=left))
+
+    def _get(self, ref: str) -> ContainerHandle:
+        if not ref:
+            raise InvalidArgument('invalid name or ID supplied: ""')
+        return self._roster.get(ref)
+
+    async def _join(self, record: Container, network: Network, config: EndpointConfig) -> Endpoint:
+        has_way_out = any(endpoint.gateway for endpoint in record.endpoints.values())
+        endpoint, values = await self._networks.connect(
+            record, network.id, config, default_route=not has_way_out
+        )
+        if values is None:
+            return endpoint
+        try:
+            await self._run(record, "attach", _describe(values))
+        except BaseException:
+            await self._networks.disconnect(record, network.id)
+            raise
+        _edit_hosts(
+            self._settings.container_dir(record.id) / "hosts", add=_hosts_line(record, endpoint)
+        )
+        return endpoint
+
+    async def _leave(
+        self,
+        record: Container,
+        network: Network,
+        endpoint: Endpoint,
+        left: Mapping[str, Endpoint],
+    ) -> None:
+        if endpoint.mac_address:
+            heir = next((other for other in left.values() if other.gateway), None)
+            await self._run(
+                record,
+                "detach",
+                {
+                    "mac": endpoint.mac_address,
+                    "gateway": heir.gateway if heir else "",
+                    "gateway_mac": heir.mac_address if heir else "",
+                },
+            )
+        await self._networks.disconnect(record, network.id)
+        _edit_hosts(
+            self._settings.container_dir(record.id) / "hosts", drop=_hosts_line(record, endpoint)
+        )
+
+    async def _run(self, record: Container, function: str, arguments: dict[str, JsonValue]) -> None:
+        pid = record.state.pid
+        try:
+            netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise Conflict(f"container {record.id} is not running") from exc
+        try:
+            await run_worker(
+                f"{_WORKER}:{function}",
+                {**arguments, "netns": netns, "pid": pid},
+                fds=[netns],
+                nice=False,
+            )
+        except WorkerError as exc:
+            raise Internal(f"{function} network of container {record.name}: {exc}") from exc
+        finally:
+            os.close(netns)
+
+
+def _check_not_removing(handle: ContainerHandle) -> None:
+    if handle.removing or handle.record.state.status in {Status.REMOVING, Status.DEAD}:
+        raise Conflict(
+            f"Container {handle.record.id} is marked for removal and cannot be connected or"
+            " disconnected to the network"
+        )
+
+
+def _check_mode(record: Container, network: Network) -> None:
+    mode = record.host_config.network_mode
+    if mode == "host" or mode.startswith("container:"):
+        raise InvalidArgument(
+            "container sharing network namespace with another container or host cannot be connected"
+            " to any other network"
+        )
+    if network.driver == "host":
+        raise InvalidArgument(
+            "cannot connect container to host network - container must be created in host network mode"
+        )
+    if network.driver == "null" or "none" in record.networks:
+        raise InvalidArgument(
+            "container cannot be connected to multiple networks with one of the networks in private"
+            " (none) mode"
+        )
+
+
+def _describe(values: InterfaceValues) -> dict[str, JsonValue]:
+    return {
+        "host_name": values.host_name,
+        "bridge": values.bridge,
+        "mac": values.mac,
+        "mtu": values.mtu,
+        "addresses": list(values.addresses),
+        "gateway": values.gateway,
+    }
+
+
+def _hosts_line(record: Container, endpoint: Endpoint) -> str:
+    names = record.config.hostname
+    if record.config.domainname:
+        names = f"{names}.{record.config.domainname} {names}"
+    return f"{endpoint.ip_address}\t{names}\n" if endpoint.ip_address else ""
+
+
+def _edit_hosts(path: Path, *, add: str = "", drop: str = "") -> None:
+    """In place: the container has this very file mounted."""
+    try:
+        with path.open("r+", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line for line in file if line != drop]
+            if add:
+                lines.append(add)
+            file.seek(0)
+            file.truncate()
+            file.writelines(lines)
+    except OSError as exc:
+        raise Internal(f"edit {path}: {exc.strerror}") from exc

@@ -1,0 +1,80 @@
+"""Gives a running container an interface, or takes one away: the part that must be in its network namespace.
+
+Runs in a worker process, which may join the namespace without the engine's threads following.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wherry.kernel import syscalls
+from wherry.kernel.consts import CLONE
+from wherry.kernel.netlink.rtnl import Link, Rtnl
+from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str, get_strings
+
+Report = Callable[[JsonValue], None]
+
+
+def attach(arguments: JsonValue, report: Report) -> JsonValue:
+    """Makes a veth pair between a bridge and the namespace `netns` of process `pid`; answers its name there."""
+    del report
+    assert isinstance(arguments, dict)
+    with Rtnl() as outside:
+        bridge = outside.find_link(get_str(arguments, "bridge"))
+        syscalls.setns(get_int(arguments, "netns"), CLONE.NEWNET)
+        with Rtnl() as inside:
+            name = _find_free_name(inside)
+            outside.add_veth(
+                get_str(arguments, "host_name"),
+                name,
+                peer_pid=get_int(arguments, "pid"),
+                master=bridge.index if bridge is not None else 0,
+                mtu=get_int(arguments, "mtu"),
+                peer_mac=get_str(arguments, "mac"),
+            )
+            outside.flush()
+            _configure(inside, name, arguments)
+    return name
+
+
+def _find_free_name(inside: Rtnl) -> str:
+    taken = {link.name for link in inside.links()}
+    number = 0
+    while f"eth{number}" in taken:
+        number += 1
+    return f"eth{number}"
+
+
+def _configure(inside: Rtnl, name: str, arguments: JsonObject) -> None:
+    link = inside.find_link(name)
+    assert link is not None
+    for address in get_strings(arguments, "addresses"):
+        inside.add_address(link.index, address)
+    inside.set_up(link.index)
+    gateway = get_str(arguments, "gateway")
+    if gateway:
+        inside.add_default_route(link.index, gateway)
+    inside.flush()
+
+
+def detach(arguments: JsonValue, report: Report) -> JsonValue:
+    """Removes the interface with the hardware address `mac` from `netns`; `gateway` becomes the way out."""
+    del report
+    assert isinstance(arguments, dict)
+    syscalls.setns(get_int(arguments, "netns"), CLONE.NEWNET)
+    with Rtnl() as inside:
+        link = _find_by_mac(inside, get_str(arguments, "mac"))
+        if link is not None:
+            inside.delete_link(link.index)
+            inside.flush()
+        gateway = get_str(arguments, "gateway")
+        heir = _find_by_mac(inside, get_str(arguments, "gateway_mac"))
+        has_way_out = any(target == "0.0.0.0/0" for target, _ in inside.routes())
+        if gateway and heir is not None and not has_way_out:
+            inside.add_default_route(heir.index, gateway)
+            inside.flush()
+    return None
+
+
+def _find_by_mac(inside: Rtnl, mac: str) -> Link | None:
+    return next((link for link in inside.links() if mac and link.mac == mac.lower()), None)

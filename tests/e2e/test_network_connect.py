@@ -1,0 +1,101 @@
+"""`network connect` and `disconnect`, of stopped and of running containers, through the official client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.harness.engine import Engine
+
+
+@pytest.fixture
+def container(engine: Engine, busybox: str) -> Iterator[str]:
+    """A running container on the default bridge, and the networks n1 and n2."""
+    engine.docker("network", "create", "n1")
+    engine.docker("network", "create", "n2")
+    engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "300")
+    yield "c1"
+    engine.docker("rm", "-f", "c1")
+    engine.docker("network", "rm", "n1", "n2")
+
+
+def interfaces(engine: Engine, container: str) -> list[str]:
+    return engine.docker("exec", container, "ls", "/sys/class/net").split()
+
+
+def gateways(engine: Engine, container: str) -> int:
+    routes = engine.docker("exec", container, "ip", "route")
+    return sum(line.startswith("default") for line in routes.splitlines())
+
+
+def own_addresses(engine: Engine, container: str) -> int:
+    hosts = engine.docker("exec", container, "cat", "/etc/hosts")
+    name = engine.docker("inspect", "-f", "{{.Config.Hostname}}", container)
+    return hosts.count(name)
+
+
+def test_a_running_container_joins_and_leaves(engine: Engine, container: str) -> None:
+    engine.docker("network", "connect", "--alias", "web", "n1", container)
+    engine.docker("network", "connect", "n2", container)
+    assert interfaces(engine, container) == ["eth0", "eth1", "eth2", "lo"]
+    assert own_addresses(engine, container) == 3
+    engine.docker("network", "disconnect", "n1", container)
+    assert interfaces(engine, container) == ["eth0", "eth2", "lo"]
+    assert gateways(engine, container) == 1
+    engine.docker("network", "disconnect", "bridge", container)
+    assert interfaces(engine, container) == ["eth2", "lo"]
+    assert gateways(engine, container) == 1  # the way out has moved to what is left
+    assert own_addresses(engine, container) == 1
+    engine.docker("network", "disconnect", "n2", container)
+    assert interfaces(engine, container) == ["lo"]
+    engine.docker("network", "connect", "n1", container)
+    assert interfaces(engine, container) == ["eth0", "lo"]
+    assert gateways(engine, container) == 1
+
+
+def test_what_was_connected_stays_so_over_restarts(engine: Engine, container: str) -> None:
+    engine.docker("network", "connect", "n1", container)
+    engine.docker("network", "disconnect", "bridge", container)
+    engine.docker("restart", "-t", "0", container)
+    networks = engine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container)
+    assert '"n1"' in networks
+    assert '"bridge"' not in networks
+    assert interfaces(engine, container) == ["eth0", "lo"]
+
+
+def test_a_stopped_container_joins_at_its_next_start(engine: Engine, container: str) -> None:
+    engine.docker("stop", "-t", "0", container)
+    engine.docker("network", "connect", "n1", container)
+    engine.docker("start", container)
+    assert interfaces(engine, container) == ["eth0", "eth1", "lo"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("connect", "nope", "c1"), "network nope not found"),
+        (("connect", "n1", "nope"), "No such container: nope"),
+        (("connect", "bridge", "c1"), "endpoint with name c1 already exists in network bridge"),
+        (
+            ("connect", "host", "c1"),
+            (
+                "cannot connect container to host network - container must be created in host network"
+                " mode"
+            ),
+        ),
+        (
+            ("connect", "none", "c1"),
+            (
+                "container cannot be connected to multiple networks with one of the networks in"
+                " private (none) mode"
+            ),
+        ),
+        (("disconnect", "-f", "n1", "nope"), "endpoint nope not found"),
+    ],
+)
+def test_what_cannot_be(
+    engine: Engine, container: str, arguments: tuple[str, ...], sentence: str
+) -> None:
+    done = engine.run("docker", "network", *arguments, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith(f"Error response from daemon: {sentence}")
