@@ -18,6 +18,7 @@ from pathlib import Path
 
 from wherry.engine.ingest import ImageSink, LayerIngest
 from wherry.image.content import BadContent
+from wherry.lib.blocking import run_blocking
 from wherry.model.image import Descriptor, Digest
 from wherry.registry.client import BlobBody, RegistryClient
 from wherry.registry.errors import ConnectionFailed, ContentMismatch, RegistryFailure
@@ -146,7 +147,7 @@ class _Download:
 
     async def run(self, slots: asyncio.Semaphore) -> None:
         """Downloads and takes in; a partial file of an earlier attempt that turns out bad is given up once."""
-        resumed = await asyncio.to_thread(self._prepare)
+        resumed = await run_blocking(self._prepare)
         try:
             await self._attempt(slots)
         except BadContent:
@@ -155,7 +156,7 @@ class _Download:
             logger.warning(
                 "partial download of %s was damaged, starting again", self._descriptor.digest
             )
-            await asyncio.to_thread(self._prepare)
+            await run_blocking(self._prepare)
             await self._attempt(slots)
         self._report(Step(phase=Phase.DONE))
 
@@ -284,8 +285,8 @@ class _Download:
 
 
 async def _finish_in_thread(work: Callable[[], None]) -> None:
-    """As `to_thread`, but a cancelled caller waits too: the descriptor must not be closed under the thread."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
+    """As `run_blocking`, but a cancelled caller waits too: the descriptor must not be closed under the thread."""
+    running = asyncio.ensure_future(run_blocking(work))
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:

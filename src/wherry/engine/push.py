@@ -19,6 +19,7 @@ from wherry.engine.ingest import ImageSource
 from wherry.engine.pull import run_together, short_id
 from wherry.engine.registries import Registries, translate_failure
 from wherry.image.reference import Reference
+from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound
 from wherry.model.image import Descriptor, Digest, Platform
@@ -278,7 +279,7 @@ class _BlobPush:
         size = blob.descriptor.size
         file = self._images.blob_path(digest)
         if size <= _MONOLITHIC_BYTES and upload.offset == 0:
-            body = await asyncio.to_thread(file.read_bytes)
+            body = await run_blocking(file.read_bytes)
             await self._client.put_blob(path, upload, digest, body)
             return
         remaining = size - upload.offset
@@ -293,7 +294,7 @@ class _BlobPush:
 
     async def _read(self, fd: int, offset: int, size: int, blob: _Blob) -> AsyncIterator[bytes]:
         while offset < size:
-            piece = await asyncio.to_thread(os.pread, fd, min(_PIECE_BYTES, size - offset), offset)
+            piece = await run_blocking(os.pread, fd, min(_PIECE_BYTES, size - offset), offset)
             if not piece:
                 raise Internal(f"blob {blob.descriptor.digest} is shorter than its descriptor says")
             yield piece

@@ -6,7 +6,6 @@ followed here, since a registry's credentials must not reach the storage host th
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import ssl
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
+from wherry.lib.blocking import run_blocking
 from wherry.registry.challenge import Challenge, parse_challenges
 from wherry.registry.endpoints import Endpoint, RegistryConfig, build_tls_context, find_proxy
 from wherry.registry.errors import (
@@ -222,7 +222,7 @@ class Transport:
         key = (host, verify)
         if key not in self._tls:
             target = Endpoint(url=f"https://{host}", verify_tls=verify)
-            self._tls[key] = await asyncio.to_thread(
+            self._tls[key] = await run_blocking(
                 build_tls_context, target, self.config.certificate_folders
             )
         return self._tls[key]
