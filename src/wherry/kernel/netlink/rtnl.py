@@ -32,6 +32,7 @@ IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_MASTER = 10
+IFLA_TXQLEN = 13
 IFLA_LINKINFO = 18
 IFLA_NET_NS_PID = 19
 IFLA_NET_NS_FD = 28
@@ -42,6 +43,7 @@ VETH_INFO_PEER = 1
 
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
+IFA_BROADCAST = 4
 IFA_FLAGS = 8
 IFA_F_NODAD = 0x02
 
@@ -121,7 +123,7 @@ class Rtnl(NetlinkSocket):
     ) -> None:
         """Queues a veth pair: `name` here, up and a port of `master`; `peer` in the network
         namespace of process `peer_pid` (0: here), down, with `peer_mac`."""
-        size = encode_u32(IFLA_MTU, mtu) if mtu else b""
+        size = encode_u32(IFLA_TXQLEN, 0) + (encode_u32(IFLA_MTU, mtu) if mtu else b"")
         peer_body = _IFINFOMSG.pack(AF_UNSPEC, 0, 0, 0, 0, 0) + encode_string(IFLA_IFNAME, peer)
         peer_body += size
         if peer_pid:
@@ -163,6 +165,8 @@ class Rtnl(NetlinkSocket):
         body += encode_attribute(IFA_LOCAL, packed) + encode_attribute(IFA_ADDRESS, packed)
         if family == AF_INET6:
             body += encode_u32(IFA_FLAGS, IFA_F_NODAD)
+        elif interface.network.prefixlen < 31:
+            body += encode_attribute(IFA_BROADCAST, interface.network.broadcast_address.packed)
         flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
         self.queue(RTM_NEWADDR, flags, body, f"address {address}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import os
 
 from wherry.kernel.netlink.rtnl import Rtnl
 from wherry.runtime.context import Context
@@ -32,11 +33,25 @@ class Network(Step):
                 index = _socket.if_nametoindex(interface.name)
                 for address in interface.addresses:
                     rtnl.add_address(index, address)
+                if not any(":" in address for address in interface.addresses):
+                    _disable_ipv6(interface.name)
                 rtnl.set_up(index)
                 for gateway in (interface.gateway, interface.gateway6):
                     if gateway:
                         rtnl.add_default_route(index, gateway)
             rtnl.flush()
+
+
+def _disable_ipv6(name: str) -> None:
+    """Else the interface gives itself a link-local address and talks on the network unasked."""
+    try:
+        fd = os.open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # a kernel without IPv6
+    try:
+        os.write(fd, b"1")
+    finally:
+        os.close(fd)
 
 
 def wire(interfaces: tuple[Interface, ...], pid: int) -> None:
