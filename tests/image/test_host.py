@@ -113,8 +113,8 @@ def test_a_secret_that_appears_later_is_hidden_from_the_next_container(tmp_path:
     mounts.mkdir()
     tree = HostTree(mounts, machine)
     try:
-        first = tree.current()
-        assert tree.current() == first
+        (first,) = tree.current()
+        assert tree.current() == (first,)
         assert sorted(os.listdir(first / "etc")) == ["passwd", "shadow", "ssl"]
         assert (first / "etc/shadow").read_text().startswith("root:*:")
         assert os.listdir(first / "etc/ssl") == []
@@ -122,7 +122,7 @@ def test_a_secret_that_appears_later_is_hidden_from_the_next_container(tmp_path:
         (machine / "etc/ssl/another").write_text("secret")
         (machine / "etc/ssl/another").chmod(0o640)
         (machine / "data").mkdir()
-        second = tree.current()
+        (second,) = tree.current()
         assert second != first
         assert os.listdir(second / "etc/ssl") == []
         assert "data" not in os.listdir(second)

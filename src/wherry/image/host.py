@@ -21,7 +21,7 @@ from pathlib import Path
 
 from wherry.image.content import remove_tree
 from wherry.image.layer.mount import unmount
-from wherry.image.snapshot.stubs import read_attributes, set_attributes
+from wherry.image.snapshot.stubs import StubLayers, read_attributes, set_attributes
 from wherry.kernel import syscalls
 from wherry.kernel.consts import MS
 from wherry.kernel.mountinfo import read_mountinfo
@@ -80,6 +80,7 @@ _SECRET_ETC = frozenset(
     )
 )
 _SECRET_NAMES = ("ssh_host_",)
+_OVERLAYFS_SUPER_MAGIC = 0x794C7630
 _HIDE = -1
 Rule = Callable[[str, Path], int | None]
 """A name and its path to: None = keep, _HIDE, or the mode of the empty directory to show instead."""
@@ -97,6 +98,7 @@ class HostTree:
         self._root = root
         self._fingerprint = ""
         self._watched: tuple[Path, ...] = ()
+        self._is_stacked = _is_overlay(root)
 
     def image_digest(self) -> str:
         """The hex digest that names what the image holds: this boot, its packages, this mask."""
@@ -114,10 +116,13 @@ class HostTree:
         except FileNotFoundError:
             return 0
 
-    def current(self) -> Path:
-        """The tree, with a mask that fits what is there now. Raises NotSupported, OSError."""
+    def current(self) -> tuple[Path, ...]:
+        """The tree, with a mask that fits what is there now. Raises NotSupported, OSError.
+
+        Two trees, the mask and `/` itself, where `/` is an overlay already: the kernel stacks two, not three.
+        """
         if self._fingerprint and self._fingerprint == self._take_fingerprint():
-            return self._target()
+            return self._trees()
         self._check_mounts()
         self._mount_mask_space()
         staging = self._mask_mount / ".new"
@@ -128,8 +133,9 @@ class HostTree:
             remove_tree(staging)
         else:
             staging.rename(mask)
-        self._mount(mask)
-        return self._target()
+        if self.stubs is None:
+            self._mount(mask)
+        return self._trees()
 
     def close(self) -> None:
         """Unmounts it; containers that run go on. Idempotent."""
@@ -139,6 +145,16 @@ class HostTree:
                 unmount(Path(info.mount_point))
                 Path(info.mount_point).rmdir()
         self._fingerprint = ""
+
+    @property
+    def stubs(self) -> StubLayers | None:
+        """Where the mount points over this image must be made, when they may not lie in `/`."""
+        return StubLayers(self._mask_mount / "stubs") if self._is_stacked else None
+
+    def _trees(self) -> tuple[Path, ...]:
+        if self._is_stacked:
+            return (self._mask_mount / self._fingerprint, self._root)
+        return (self._target(),)
 
     def _target(self) -> Path:
         return self._mounts / f"host-{self._fingerprint}"
@@ -319,6 +335,14 @@ def _is_secret(path: str, status: os.stat_result) -> bool:
     if stat.S_ISDIR(status.st_mode):
         return status.st_mode & 0o005 != 0o005
     return not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o004
+
+
+def _is_overlay(path: Path) -> bool:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return syscalls.fstatfs_type(fd) == _OVERLAYFS_SUPER_MAGIC
+    finally:
+        os.close(fd)
 
 
 def _escape(path: Path) -> str:

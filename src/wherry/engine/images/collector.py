@@ -8,6 +8,7 @@ it takes; the bytes are freed afterwards in a thread. Operations whose blobs are
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections import Counter
@@ -103,6 +104,12 @@ class Collector:
             path.rename(target)
         except FileNotFoundError:
             return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # It lies in memory (`image.snapshot.uppers`), in the folder of its snapshot.
+            target = path.parent.parent / target.name
+            path.rename(target)
         self.empty([target])
 
     def empty(self, trash: list[Path]) -> None:

@@ -32,6 +32,7 @@ from wherry.image.layer.mount import TAR_NAME
 from wherry.image.layer.record import LayerRecord
 from wherry.image.layer.store import MAX_LAYERS, LayerStore, TooManyLayers
 from wherry.image.reference import InvalidReference, Reference, parse_reference, parse_tagged
+from wherry.image.snapshot.uppers import UpperSpace
 from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.container import ContainerConfig
@@ -87,7 +88,8 @@ class Images:
         self.layers = LayerStore(root, run, driver)
         self.catalog = Catalog(store)
         self.host = HostTree(run / "layers")
-        self.snapshots = Snapshots(store, root, self.layers, self.host)
+        self._uppers = UpperSpace(root, run)
+        self.snapshots = Snapshots(store, self._uppers, self.layers, self.host)
         self.collector = Collector(self.content, self.layers, self._needs)
         self.root = root
         self._store = store
@@ -129,6 +131,7 @@ class Images:
     def _unmount(self) -> None:
         self.layers.close_unused(self.snapshots.used_layers())
         self.host.close()
+        self._uppers.close()
 
     def _restore(self) -> None:
         for record in self.catalog.images():
@@ -709,7 +712,4 @@ class Images:
             self.collector.discard(folder)
         if image_id and self.catalog.find(ImageId(image_id)) is None:
             self.collect()  # the image was removed by force, its layers stayed for this snapshot
-        try:
-            (self.root / "containers" / key).rmdir()
-        except OSError:
-            pass  # the engine keeps a container's log and files there
+        self._uppers.remove(key)

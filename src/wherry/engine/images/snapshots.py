@@ -1,11 +1,12 @@
 """Snapshots: the writable directories of containers and build steps over the trees of an image.
 
-`upper` and `work` are in ROOT/containers/<key>/. The shared init layer lies over the image's trees, the
+`upper` and `work` are in ROOT/containers/<key>/ (see `image.snapshot.uppers`). The shared init layer lies over the image's trees, the
 upper's root has the attributes of the image's. Mounting is the runtime's: this module only says what.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from wherry.engine.store import Store, Table
 from wherry.image.host import HostTree
 from wherry.image.layer.store import LayerStore
 from wherry.image.snapshot.stubs import Attributes, set_attributes
+from wherry.image.snapshot.uppers import UpperSpace
 from wherry.lib.blocking import run_blocking
 from wherry.model.errors import NotFound
 from wherry.model.image import Digest, RootMount
 
-_StackKey = tuple[tuple[Digest, ...], Path | None]
+logger = logging.getLogger(__name__)
+
+_StackKey = tuple[tuple[Digest, ...], tuple[Path, ...]]
 
 
 class NoSuchSnapshot(NotFound):
@@ -42,9 +46,10 @@ class Stack:
 class Snapshots:
     """Those of one ROOT."""
 
-    def __init__(self, store: Store, root: Path, layers: LayerStore, host: HostTree) -> None:
-        self._containers = root / "containers"
-        self._containers.mkdir(mode=0o710, exist_ok=True)
+    def __init__(
+        self, store: Store, uppers: UpperSpace, layers: LayerStore, host: HostTree
+    ) -> None:
+        self._uppers = uppers
         self._layers = layers
         self._host = host
         self._table = Table(store, "snapshots", SnapshotRecord)
@@ -76,12 +81,7 @@ class Snapshots:
         stack = self._find(record)
         if stack is None:
             stack = await run_blocking(self._open, record)
-        folder = self._containers / key
-        folder.mkdir(mode=0o710, parents=True, exist_ok=True)
-        upper = folder / "upper"
-        (folder / "work").mkdir(mode=0o700)
-        upper.mkdir(mode=0o755)
-        set_attributes(upper, stack.root)
+        self._make(key, stack.root)
         self._table.put(key, record)
         self._records[key] = record
         return self._mount(key, record, stack)
@@ -89,7 +89,11 @@ class Snapshots:
     def root_mount(self, key: str) -> RootMount:
         """What to mount. Raises NoSuchSnapshot, OSError, BadContent."""
         record = self.get(key)
-        return self._mount(key, record, self._find(record) or self._open(record))
+        stack = self._find(record) or self._open(record)
+        if self._uppers.is_in_memory and not self.upper(key).exists():
+            logger.warning("what container %s had written is gone with the memory it was in", key)
+            self._make(key, stack.root)
+        return self._mount(key, record, stack)
 
     def trees(self, record: SnapshotRecord) -> tuple[Path, ...]:
         """The trees below a snapshot's upper directory, topmost first, without the mount points."""
@@ -105,19 +109,19 @@ class Snapshots:
         """Forgets a snapshot; returns the directories that are to be removed. Idempotent."""
         self._table.delete(key)
         self._records.pop(key, None)
-        folder = self._containers / key
+        folder = self._uppers.place(key)
         return (folder / "upper", folder / "work")
 
     def upper(self, key: str) -> Path:
         """The writable directory. Raises NoSuchSnapshot."""
         self.get(key)
-        return self._containers / key / "upper"
+        return self._uppers.place(key) / "upper"
 
     def orphans(self) -> tuple[str, ...]:
         """Keys of directories that a crash left between making them and recording them."""
         return tuple(
             folder.name
-            for folder in self._containers.iterdir()
+            for folder in self._uppers.folder.iterdir()
             if folder.name not in self._records and (folder / "upper").is_dir()
         )
 
@@ -125,20 +129,29 @@ class Snapshots:
         """After layers have gone: what was opened may not be there any more."""
         self._stacks.clear()
 
+    def _make(self, key: str, root: Attributes) -> None:
+        folder = self._uppers.make(key)
+        upper = folder / "upper"
+        (folder / "work").mkdir(mode=0o700)
+        upper.mkdir(mode=0o755)
+        set_attributes(upper, root)
+
     def _find(self, record: SnapshotRecord) -> Stack | None:
-        base = self._host.current() if record.over_host else None
+        base = self._host.current() if record.over_host else ()
         return self._stacks.get((record.diff_ids, base))
 
     def _open(self, record: SnapshotRecord) -> Stack:
-        base = self._host.current() if record.over_host else None
+        base = self._host.current() if record.over_host else ()
         trees = self._layers.open_stack(record.diff_ids, base)
         root = self._layers.stack_root(record.diff_ids, base)
-        stack = Stack(trees, root, self._layers.stubs.init_layer(trees, root))
+        stubs = self._host.stubs if record.over_host else None
+        init = (stubs or self._layers.stubs).init_layer(trees, root)
+        stack = Stack(trees, root, init)
         self._stacks[record.diff_ids, base] = stack
         return stack
 
     def _mount(self, key: str, record: SnapshotRecord, stack: Stack) -> RootMount:
-        folder = os.fspath(self._containers / key)
+        folder = os.fspath(self._uppers.place(key))
         return RootMount(
             lowers=(str(stack.init), *map(str, stack.trees)),
             upper=f"{folder}/upper",

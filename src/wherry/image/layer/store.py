@@ -104,17 +104,17 @@ class LayerStore:
         record = self.get(diff_id)
         return self._drivers[record.driver].open(self.folder / record.key, record)
 
-    def open_stack(self, diff_ids: Sequence[Digest], base: Path | None = None) -> tuple[Path, ...]:
+    def open_stack(self, diff_ids: Sequence[Digest], base: Sequence[Path] = ()) -> tuple[Path, ...]:
         """The trees of an image whose layers are `diff_ids`, bottom first; the result is topmost first.
 
-        `base` is a tree below them all.
+        `base` are trees below them all, topmost first.
 
         Cut where a layer's root is opaque (overlayfs ignores that mark on a root), completed by
         attribute layers. Raises TooManyLayers, NoSuchLayer, OSError, BadContent.
         """
         if len(diff_ids) > MAX_LAYERS:
             raise TooManyLayers
-        trees = [base] if base is not None else []  # bottom first
+        trees = list(reversed(base))  # bottom first
         for diff_id in diff_ids:
             record = self.get(diff_id)
             if record.opaque_root:
@@ -127,7 +127,7 @@ class LayerStore:
                     trees.append(extra)
         return tuple(reversed(trees))
 
-    def stack_root(self, diff_ids: Sequence[Digest], base: Path | None = None) -> Attributes:
+    def stack_root(self, diff_ids: Sequence[Digest], base: Sequence[Path] = ()) -> Attributes:
         """The attributes of an image's root: those of the topmost layer that describes it."""
         for diff_id in reversed(diff_ids):
             record = self.get(diff_id)
@@ -135,7 +135,7 @@ class LayerStore:
                 return root_attributes([self.tree(diff_id)])
             if record.opaque_root:
                 return PLAIN
-        return PLAIN if base is None else root_attributes([base])
+        return root_attributes(base)
 
     def remove(self, diff_id: Digest, trash: Path) -> None:
         """Forgets a layer and moves its folder away, for the caller to delete in its own time."""

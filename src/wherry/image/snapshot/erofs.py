@@ -20,7 +20,7 @@ class ErofsDriver:
         """`mounts` is RUN/layers; `mounter` is None on a machine that cannot mount layers any more."""
         self._mounts = mounts
         self._mounter = mounter
-        mounts.mkdir(mode=0o711, parents=True, exist_ok=True)
+        mounts.mkdir(mode=0o700, parents=True, exist_ok=True)
         prefix = f"{os.path.realpath(mounts)}/"
         self._mounted = {
             info.mount_point.removeprefix(prefix)
