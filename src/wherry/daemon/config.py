@@ -72,7 +72,6 @@ class Options:
     bridge: str = "wherry0"
     bip: str = ""
     default_address_pool: tuple[str, ...] = ()
-    iptables: bool = True
     cgroup_parent: str = "/docker"
     registry_mirror: tuple[str, ...] = ()
     insecure_registry: tuple[str, ...] = ()
@@ -105,7 +104,6 @@ class Options:
     tlscacert: str = ""
     tlscert: str = ""
     tlskey: str = ""
-    assume_kernel: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +156,6 @@ OPTIONS: tuple[Option, ...] = (
         many=True,
         help="Pool of subnets: base=172.30.0.0/16,size=24",
     ),
-    Option(name="iptables", parse=_parse_bool, help="Program the packet filter"),
     Option(name="cgroup-parent", help="Parent cgroup of all containers"),
     Option(name="registry-mirror", key="registry-mirrors", many=True, help="Mirror of Docker Hub"),
     Option(
@@ -216,7 +213,6 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="tlscacert", help="CA that clients' certificates must be signed by"),
     Option(name="tlscert", help="Certificate of this engine"),
     Option(name="tlskey", help="Key of that certificate"),
-    Option(name="assume-kernel", help="Walk the fallbacks of this kernel version (tests)"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 _BY_SHORT = {option.short: option for option in OPTIONS if option.short}

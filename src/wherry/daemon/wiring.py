@@ -7,6 +7,7 @@ ROOTs, RUNs, sockets and bridges of their own can live on one machine, or in one
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,7 +207,7 @@ def build_settings(options: Options) -> EngineSettings:
         registry_mirrors=options.registry_mirror,
         insecure_registries=options.insecure_registry,
         debug=options.debug,
-        assume_kernel=options.assume_kernel,
+        assume_kernel=os.environ.get("WHERRY_ASSUME_KERNEL", ""),
     )
 
 

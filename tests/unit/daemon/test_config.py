@@ -28,11 +28,20 @@ def test_every_option_has_its_field_and_no_field_is_without() -> None:
 
 def test_flags_in_all_spellings() -> None:
     flags, _ = parse_flags(
-        ["-H", "unix:///a", "-Htcp://0:1", "--host=fd://", "-D", "--slots", "3", "--iptables=false"]
+        [
+            "-H",
+            "unix:///a",
+            "-Htcp://0:1",
+            "--host=fd://",
+            "-D",
+            "--slots",
+            "3",
+            "--no-new-privileges=false",
+        ]
     )
     options = build_options(flags, {})
     assert options.host == ("unix:///a", "tcp://0:1", "fd://")
-    assert (options.debug, options.slots, options.iptables) == (True, 3, False)
+    assert (options.debug, options.slots, options.no_new_privileges) == (True, 3, False)
 
 
 @pytest.mark.parametrize(
