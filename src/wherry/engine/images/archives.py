@@ -50,11 +50,11 @@ async def load(
 async def _run_load(
     images: Images, stream: AsyncIterator[bytes], folder: Path
 ) -> AsyncIterator[Progress | list[JsonObject]]:
-    lines: asyncio.Queue[Progress | None] = asyncio.Queue(_BACKLOG)
+    lines: asyncio.Queue[Progress | None] = asyncio.Queue()
 
     def on_progress(value: JsonValue) -> None:
         line = _layer_progress(value)
-        if line is not None and not lines.full():
+        if line is not None and lines.qsize() < _BACKLOG:
             lines.put_nowait(line)
 
     async def work(source: int) -> JsonValue:
@@ -74,7 +74,7 @@ async def _run_load(
             )
         finally:
             os.close(source)
-            await lines.put(None)
+            lines.put_nowait(None)
 
     reader, writer = open_pipe()
     worker = asyncio.ensure_future(work(reader))

@@ -8,6 +8,7 @@ Implements `wherry.engine.ingest`'s ImageSink.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -44,7 +45,7 @@ from wherry.model.progress import Progress
 logger = logging.getLogger(__name__)
 
 _HOST_NAMES = frozenset(("host", "host:latest"))
-_HOST_ID_PREFIX = 12
+_HOST_ID = re.compile(r"[0-9a-f]{12,64}")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Publish = Callable[[str, str, str, Mapping[str, str]], None]
@@ -183,7 +184,9 @@ class Images:
         if ref in _HOST_NAMES:
             return True
         digits = ref.removeprefix("sha256:")
-        return len(digits) >= _HOST_ID_PREFIX and self.host.image_digest().startswith(digits)
+        return _HOST_ID.fullmatch(digits) is not None and self.host.image_digest().startswith(
+            digits
+        )
 
     def _host_image(self) -> Image:
         return Image(

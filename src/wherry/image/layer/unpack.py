@@ -6,6 +6,7 @@ the archive says, nothing outside can be reached. File data is copied from the t
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from wherry.image.layer.tree import Directory, LayerError, LayerTree, Node, Xattrs
 
 _COPY_SIZE = 1 << 24
+_SMALL_XATTR = 1024  # ext4 says ENOSPC to attributes that do not fit beside the inode
 
 
 def write_tree(tree: LayerTree, tar_fd: int, root_fd: int) -> None:
@@ -84,7 +86,7 @@ class _TreeWriter:
         path = b"/proc/self/fd/%d/%s" % (fd, name)
         os.chown(name, node.uid, node.gid, dir_fd=fd, follow_symlinks=False)
         for key, value in node.xattrs:
-            os.setxattr(path, key, value, follow_symlinks=False)
+            _set_xattr(path, key, value)
         if kind != stat.S_IFLNK:
             os.chmod(path, node.mode & 0o7777)  # nobody else can replace the name
         times = (node.mtime_ns, node.mtime_ns)
@@ -108,6 +110,21 @@ class _TreeWriter:
 def _set_attributes(fd: int, node: Node, xattrs: Xattrs) -> None:
     os.fchown(fd, node.uid, node.gid)
     for name, value in xattrs:  # after the owner: chown drops capabilities
-        os.setxattr(fd, name, value)
+        _set_xattr(fd, name, value)
     os.fchmod(fd, node.mode & 0o7777)
     os.utime(fd, ns=(node.mtime_ns, node.mtime_ns))
+
+
+def _set_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
+    try:
+        os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return  # this file system has none of that kind
+        if error.errno in {errno.EINVAL, errno.E2BIG, errno.ERANGE} or (
+            error.errno == errno.ENOSPC and len(value) > _SMALL_XATTR
+        ):
+            raise LayerError(
+                f"extended attribute {os.fsdecode(name)} cannot be set: {error.strerror}"
+            ) from error
+        raise
