@@ -81,6 +81,9 @@ def test_working_directory_over_a_file(machine: Machine) -> None:
     document["process"]["cwd"] = "/etc/passwd/x"
     error = failure(machine, document)
     assert (error.step, error.errno) == ("cwd", errno.ENOTDIR)
+    document["process"]["cwd"] = "/etc/passwd"
+    error = failure(machine, document)
+    assert error.message == "Cannot mkdir: /etc/passwd is not a directory"
 
 
 def test_file_over_a_directory(machine: Machine, tmp_path) -> None:

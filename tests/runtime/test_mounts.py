@@ -1,5 +1,6 @@
 """Mounts of every kind, as mountinfo shows them from inside."""
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -134,6 +135,35 @@ def test_tmpfs_takes_the_mode_of_what_it_covers(machine: Machine) -> None:
     (machine.lower / "tmp").chmod(0o1777)
     document = with_mount("stat -c %a /tmp", "/tmp", "tmpfs", "tmpfs", "nosuid")
     assert machine.run(document).output == "1777\n"
+
+
+def test_tmpfs_on_a_new_directory_is_everybodys(machine: Machine) -> None:
+    document = with_mount("stat -c %a /new", "/new", "tmpfs", "tmpfs", "nosuid")
+    assert machine.run(document).output == "1777\n"
+
+
+def test_tmpfs_with_a_copy_of_what_it_covers(machine: Machine) -> None:
+    folder = machine.lower / "data/inner"
+    folder.mkdir(parents=True)
+    (folder / "file").write_text("content")
+    (folder / "file").chmod(0o640)
+    os.chown(folder / "file", 7, 8)
+    (folder / "link").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "fifo")
+    script = "cat /data/inner/file; stat -c '%a %u %g' /data/inner/file; readlink /data/inner/link; ls /data/inner"
+    document = with_mount(script, "/data", "tmpfs", "tmpfs", "size=1m", "tmpcopyup")
+    assert machine.run(document).output.split() == [
+        *("content640", "7", "8", "/etc/passwd", "file", "link"),
+    ]
+
+
+def test_a_copy_larger_than_its_tmpfs(machine: Machine) -> None:
+    (machine.lower / "data").mkdir()
+    (machine.lower / "data/big").write_bytes(bytes(1 << 21))
+    document = with_mount("true", "/data", "tmpfs", "tmpfs", "size=64k", "tmpcopyup")
+    with pytest.raises(LaunchError) as caught:
+        machine.start(document)
+    assert (caught.value.step, caught.value.errno) == ("mount", errno.ENOSPC)
 
 
 def test_read_only_root(machine: Machine) -> None:

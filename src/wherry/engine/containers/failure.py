@@ -66,7 +66,7 @@ def unsupported(sentence: str) -> StartFailed:
 
 def _describe(failure: LaunchFailure) -> tuple[str, int, bool]:
     """Sentence, exit code, and whether the sentence stands alone."""
-    if failure.step == "user":
+    if failure.step in {"user", "workdir"}:
         # Docker resolves users itself, before its runtime is asked.
         return failure.detail, SET_UP_FAILED, True
     # A step that knows a better sentence than the kernel's has written it, in runc's words.

@@ -14,7 +14,7 @@ from wherry.runtime.spec import DeviceRule
 
 Key = tuple[str, int, int]
 
-# What runc allows beside the specification's list: making any node, the default devices, ptys.
+# What runc allows beside the specification's list: making any node, the default devices, ptys, tun.
 _ALWAYS: tuple[JsonObject, ...] = (
     {"allow": True, "type": "c", "access": "m"},
     {"allow": True, "type": "b", "access": "m"},
@@ -26,6 +26,7 @@ _ALWAYS: tuple[JsonObject, ...] = (
     {"allow": True, "type": "c", "major": 1, "minor": 9, "access": "rwm"},
     {"allow": True, "type": "c", "major": 136, "access": "rwm"},
     {"allow": True, "type": "c", "major": 5, "minor": 2, "access": "rwm"},
+    {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rwm"},
 )
 DEFAULT_RULES = tuple(DeviceRule(rule) for rule in _ALWAYS)
 _ACCESS = {

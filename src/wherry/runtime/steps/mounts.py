@@ -25,6 +25,7 @@ from wherry.kernel.mountinfo import find_mount, read_mountinfo
 from wherry.runtime.context import Context
 from wherry.runtime.errors import StepError
 from wherry.runtime.steps import Step
+from wherry.runtime.steps.copy import copy_tree
 from wherry.runtime.steps.options import MountOptions
 from wherry.runtime.steps.paths import ensure_in_root, open_in_root
 
@@ -95,12 +96,14 @@ class FilesystemMount(Step):
         # A link here would put the mount, and with it its masks, somewhere else.
         ordinary = self.fstype in {"proc", "sysfs"}
         try:
-            target, _ = self._target(context, ordinary=ordinary)
+            target, made = self._target(context, ordinary=ordinary)
             try:
                 mount_fd = context.mounts.get(self.destination, -1)
                 if mount_fd < 0:
-                    extra = self._inherited_mode(target) if self.fstype == "tmpfs" else ()
-                    mount_fd = self._make(extra)
+                    covers = self.fstype == "tmpfs" and not made
+                    mount_fd = self._make(self._inherited_mode(target) if covers else ())
+                    if covers and self.options.copy_up:
+                        copy_tree(target, mount_fd)
                 attach(mount_fd, target)
                 for flags in self.options.propagation:
                     change_propagation(mount_fd, flags)

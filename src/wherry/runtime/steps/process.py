@@ -148,7 +148,12 @@ class WorkingDirectory(Step):
             return
         try:
             fd, _ = ensure_in_root(context.root, self.path, directory=True)
+            is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
             os.close(fd)
+            if not is_directory:
+                # moby's sentence (container.SetupWorkingDirectory), which comes without runc's frame.
+                text = f"Cannot mkdir: {self.path} is not a directory"
+                raise StepError(self.path, text, errno.ENOTDIR, step="workdir")
         except OSError as error:
             why = reason(error.errno or 0)
             raise StepError(self.path, f"mkdir {self.path}: {why}", error.errno or 0) from error
