@@ -170,8 +170,9 @@ class ShimHandle:
         cgroup_path: str,
         cgroup_systemd: bool,
         execs: Mapping[str, int] | None = None,
+        exec_codes: Mapping[str, int] | None = None,
     ) -> None:
-        """`execs` are the process ids of those that the shim has already."""
+        """`execs` are the process ids of those that the shim has already, `exec_codes` how others ended."""
         self.container_id = container_id
         self.generation = generation
         self.pid = pid
@@ -181,6 +182,9 @@ class ShimHandle:
             exec_id: ExecHandle(exec_id, exec_pid, peer, self._forget_exec)
             for exec_id, exec_pid in (execs or {}).items()
         }
+        for exec_id, code in (exec_codes or {}).items():
+            self.execs[exec_id] = ExecHandle(exec_id, 0, peer, self._forget_exec)
+            self.execs[exec_id].exited.set_result(code)
         self.on_detach: Callable[[str | None], None] | None = None
         self._folder = folder
         self._peer = peer
@@ -425,6 +429,10 @@ class Shims:
             execs={
                 get_str(entry, "exec_id"): get_int(entry, "pid")
                 for entry in get_objects(reply.body, "execs")
+            },
+            exec_codes={
+                get_str(entry, "exec_id"): get_int(entry, "exit_code")
+                for entry in get_objects(reply.body, "ended_execs")
             },
         )
 

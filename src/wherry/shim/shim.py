@@ -58,6 +58,8 @@ from wherry.shim.starter import (
 from wherry.shim.streams import DRAIN_S, Client, Session, Sink, close_connection
 from wherry.shim.teardown import bury_cgroup
 
+_UNTOLD_CODES = 256
+
 
 def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
     """The life of a shim, in the process that was forked for it. `control_fd` leads to the engine.
@@ -123,6 +125,7 @@ class Shim:
         self._programs: dict[int, Program] = {}
         self._execs: dict[str, Program] = {}
         self._ended_execs: dict[str, Program] = {}
+        self._untold_codes: dict[str, int] = {}  # of execs that ended while no engine was there
         self._children: dict[int, Callable[[], None]] = {}
         self._starting = 0
         self._record: ExitRecord | None = None
@@ -255,6 +258,10 @@ class Shim:
             "execs": [
                 {"exec_id": exec_id, "pid": program.pid} for exec_id, program in execs.items()
             ],
+            "ended_execs": [
+                {"exec_id": exec_id, "exit_code": code}
+                for exec_id, code in self._untold_codes.items()
+            ],
         }, [os.dup(self._init.fds.pidfd)]
 
     def _tell_ends(self) -> None:
@@ -332,6 +339,7 @@ class Shim:
         return {}, [os.dup(self._init.fds.root)]
 
     def _release_exec(self, message: Message) -> None:
+        self._untold_codes.pop(get_str(message.body, "exec_id"), None)
         program = self._ended_execs.pop(get_str(message.body, "exec_id"), None)
         if program is not None:
             self._finish(program)
@@ -431,6 +439,7 @@ class Shim:
         exec_id = program.exec_id or ""
         self._execs.pop(exec_id, None)
         if self._engine is None or self._is_freed:
+            self._keep_code(program)
             self._finish(program)
         else:
             self._ended_execs[exec_id] = program
@@ -526,9 +535,16 @@ class Shim:
         self._engine = None
         self._orphan_waiters()
         for program in self._ended_execs.values():
+            self._keep_code(program)
             self._finish(program)
         self._ended_execs.clear()
         self._go_alone()
+
+    def _keep_code(self, program: Program) -> None:
+        """For the next engine; the oldest make way, since an engine may never come."""
+        self._untold_codes[program.exec_id or ""] = program.exit_code or 0
+        while len(self._untold_codes) > _UNTOLD_CODES:
+            del self._untold_codes[next(iter(self._untold_codes))]
 
     def _orphan_waiters(self) -> None:
         self._orphans += self._waiters
