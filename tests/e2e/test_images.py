@@ -1,0 +1,191 @@
+"""Images by both clients: saved, loaded, committed, exported, named and removed, with Docker's words."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.harness.engine import Engine
+
+
+@pytest.fixture(autouse=True)
+def _only_busybox(engine: Engine, busybox: str) -> Iterator[None]:
+    yield
+    for line in engine.docker("ps", "-aq").split():
+        engine.docker("rm", "-f", line)
+    for name in engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split():
+        if name.startswith("t-"):
+            engine.docker("rmi", "-f", name)
+
+
+def test_a_commit_keeps_the_changes_and_the_config(
+    engine: Engine, busybox: str, client: str
+) -> None:
+    engine.docker(
+        "run", "--name", "c1", busybox, "sh", "-c", "echo new > /etc/new; rm /bin/ls; mkdir /d"
+    )
+    assert sorted(engine.run(client, "diff", "c1").stdout.splitlines()) == [
+        "A /d",
+        "A /etc/new",
+        "C /bin",
+        "C /etc",
+        "D /bin/ls",
+    ]
+    changes = [
+        "-c",
+        "ENV X=y",
+        "-c",
+        'CMD ["sh","-c","echo $X; cat /etc/new; /bin/ls"]',
+        "-a",
+        "me",
+        "-m",
+        "why",
+    ]
+    done = engine.run(client, "commit", *changes, "c1", "t-made:1")
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", done.stdout)
+    run = engine.run("docker", "run", "--rm", "t-made:1", check=False)
+    assert run.stdout == "y\nnew\n"
+    assert run.returncode == 127  # there is no ls any more
+    document = json.loads(engine.docker("image", "inspect", "t-made:1"))[0]
+    assert (document["Author"], document["Comment"], len(document["RootFS"]["Layers"])) == (
+        "me",
+        "why",
+        2,
+    )
+    first, second = engine.docker(
+        "history", "--format", "{{.CreatedBy}}|{{.Comment}}", "t-made:1"
+    ).splitlines()[:2]
+    assert first.endswith("|why")
+    assert second.endswith("|")
+
+
+def test_save_and_load_keep_every_digest(
+    engine: Engine, busybox: str, client: str, tmp_path: Path
+) -> None:
+    engine.docker("tag", busybox, "t-one:1")
+    engine.docker("tag", busybox, "t-two:2")
+    archive = tmp_path / "saved.tar"
+    engine.run(client, "save", "-o", str(archive), "t-one:1", "t-two:2")
+    with tarfile.open(archive) as tar:
+        (entry,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        assert entry["RepoTags"] == ["t-one:1", "t-two:2"]
+        assert entry["Config"].removeprefix("blobs/sha256/") in engine.docker(
+            "images", "-q", "--no-trunc"
+        )
+    engine.docker("rmi", "t-one:1", "t-two:2")
+    lines = engine.run(client, "load", "-i", str(archive)).stdout.splitlines()
+    assert lines[-2:] == ["Loaded image: t-one:1", "Loaded image: t-two:2"]
+    assert engine.docker("images", "-q", "t-one:1") == engine.docker("images", "-q", busybox)
+
+
+def test_export_and_import_make_one_layer(
+    engine: Engine, busybox: str, client: str, tmp_path: Path
+) -> None:
+    engine.docker("run", "--name", "c1", busybox, "sh", "-c", "echo x > /etc/x; rm /bin/ls")
+    archive = tmp_path / "root.tar"
+    engine.run(client, "export", "-o", str(archive), "c1")
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    assert "etc/x" in names
+    assert "bin/ls" not in names
+    assert ".dockerenv" not in names
+    engine.run(
+        client, "import", "-m", "from a file", "-c", "CMD cat /etc/x", str(archive), "t-flat:1"
+    )
+    assert engine.docker("run", "--rm", "t-flat:1") == "x"
+    assert engine.docker("history", "--format", "{{.Comment}}", "t-flat:1") == "from a file"
+
+
+def test_what_is_used_or_named_twice_is_not_removed(
+    engine: Engine, busybox: str, client: str
+) -> None:
+    engine.docker("run", "-d", "--name", "c1", busybox, "sleep", "60")
+    container = engine.docker("ps", "-q", "--no-trunc")[:12]
+    short = engine.docker("images", "-q", busybox)
+    refused = engine.run(client, "rmi", busybox, check=False)
+    assert refused.returncode == 1
+    assert (
+        f'conflict: unable to remove repository reference "{busybox}" (must force) - container {container}'
+        f" is using its referenced image {short}"
+    ) in refused.stderr
+    refused = engine.run(client, "rmi", "-f", short, check=False)
+    assert (
+        f"conflict: unable to delete {short} (cannot be forced) - image is being used by running container"
+        f" {container}"
+    ) in refused.stderr
+    engine.docker("tag", busybox, "t-other:1")
+    assert engine.run(client, "rmi", "t-other:1").stdout == "Untagged: t-other:1\n"
+    engine.docker("rm", "-f", "c1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["rmi", "nope"], "No such image: nope:latest"),
+        (
+            ["tag", "busybox", "UP:x"],
+            "invalid reference format: repository name (library/UP) must be lowercase",
+        ),
+        (["save", "nope"], "No such image: nope"),
+        (["image", "inspect", "nope"], "No such image: nope"),
+        (["history", "a:b:c"], "invalid reference format"),
+        (["images", "--filter", "foo=bar"], "invalid filter 'foo'"),
+    ],
+)
+def test_what_is_not_there_or_no_name(
+    engine: Engine, client: str, arguments: list[str], sentence: str
+) -> None:
+    done = engine.run(client, *arguments, check=False)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+
+
+def test_filters_and_prune(engine: Engine, busybox: str, client: str) -> None:
+    engine.docker("run", "--name", "c1", busybox, "touch", "/x")
+    engine.docker("commit", "-c", "LABEL keep=no", "c1", "t-old:1")
+    engine.docker(
+        "commit", "-c", "LABEL keep=no", "c1", "t-old:1"
+    )  # the first has no name any more
+    engine.docker("rm", "c1")
+
+    def names(*arguments: str) -> list[str]:
+        shown = engine.run(
+            client, "images", "--format", "{{.Repository}}:{{.Tag}}", *arguments
+        ).stdout
+        return sorted(shown.split())
+
+    assert names("--filter", "dangling=true") == ["<none>:<none>"]
+    assert names("--filter", "reference=t-*") == ["t-old:1"]
+    assert names("--filter", "label=keep=no") == ["<none>:<none>", "t-old:1"]
+    assert names("--filter", f"since={busybox}") == ["<none>:<none>", "t-old:1"]
+    done = engine.run(client, "image", "prune", "-f", "--filter", "label=keep=no")
+    assert done.stdout.startswith("Deleted Images:\n")
+    assert "Total reclaimed space:" in done.stdout
+    assert names("--filter", "dangling=true") == []
+    assert names("--filter", "reference=t-*") == ["t-old:1"]
+
+
+def test_the_store_verifies(engine: Engine, busybox: str) -> None:
+    assert "no problem found" in engine.wherry("system", "check")
+
+
+def test_a_container_of_the_host_sees_tools_and_no_data(engine: Engine, client: str) -> None:
+    script = "command -v bash python3 >/dev/null && ls -A /root /home /tmp /opt && ls /var/lib && cut -d: -f2 /etc/shadow | sort -u"
+    shown = engine.run(client, "run", "--rm", "host", "bash", "-c", script).stdout
+    assert set(shown.split()) <= {
+        "/root:",
+        "/home:",
+        "/tmp:",
+        "/opt:",
+        "apt",
+        "dpkg",
+        "pam",
+        "ucf",
+        "*",
+    }
+    refused = engine.run(client, "rmi", "host", check=False)
+    assert "the built-in image `host` cannot be removed" in refused.stderr
