@@ -21,7 +21,14 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 from wherry.lib import worker
-from wherry.lib.jsonvalue import JsonValue, get_int, get_object, get_str
+from wherry.lib.jsonvalue import (
+    JsonObject,
+    JsonValue,
+    get_bool,
+    get_int,
+    get_object,
+    get_str,
+)
 
 _MESSAGE_LIMIT = 256 << 20
 _PROCESSORS = os.cpu_count() or 1
@@ -115,21 +122,101 @@ async def run_worker(
     """
     pools = _slots.setdefault(asyncio.get_running_loop(), {})
     async with pools.setdefault(pool, asyncio.Semaphore(_PLACES[pool])):
-        process = await asyncio.create_subprocess_exec(
-            *_worker_command(),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=None,
-            pass_fds=tuple(fds),
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-            cwd="/",
-            start_new_session=True,
-            limit=_MESSAGE_LIMIT,
-        )
+        process = await _spawn_worker(fds)
         try:
-            return await _converse(process, target, arguments, nice, on_progress)
+            return await _converse(
+                process, _request(target, arguments, nice=nice, again=False), on_progress
+            )
         finally:
             await _reap(process)
+
+
+class WorkerPool:
+    """Workers that stay for a moment after their work: the layers of a pull, each too small for a start-up of 60 ms.
+
+    Only for functions that leave their process as they found it and inherit no descriptors. A worker whose function
+    raised, or whose caller was cancelled, is not used again. `close()` before the loop ends.
+    """
+
+    def __init__(self, places: int = _PLACES["ingest"], idle_s: float = 2.0) -> None:
+        self._places = asyncio.Semaphore(places)
+        self._idle_s = idle_s
+        self._idle: dict[Process, asyncio.TimerHandle] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def run(
+        self,
+        target: str,
+        arguments: JsonValue,
+        *,
+        on_progress: Callable[[JsonValue], None] | None = None,
+    ) -> JsonValue:
+        """As `run_worker`."""
+        async with self._places:
+            process = self._take() or await _spawn_worker(())
+            try:
+                result = await _converse(
+                    process, _request(target, arguments, nice=True, again=True), on_progress
+                )
+            except BaseException:
+                await _reap(process)
+                raise
+            self._keep(process)
+            return result
+
+    async def close(self) -> None:
+        """Ends the workers that wait for work."""
+        self._closed = True
+        while self._idle:
+            process, timer = self._idle.popitem()
+            timer.cancel()
+            await _reap(process)
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    def _take(self) -> Process | None:
+        while self._idle:
+            process, timer = self._idle.popitem()
+            timer.cancel()
+            if process.returncode is None:
+                return process
+            self._end(process)
+        return None
+
+    def _keep(self, process: Process) -> None:
+        if self._closed:
+            self._end(process)
+            return
+        loop = asyncio.get_running_loop()
+        self._idle[process] = loop.call_later(self._idle_s, self._expire, process)
+
+    def _expire(self, process: Process) -> None:
+        del self._idle[process]
+        self._end(process)
+
+    def _end(self, process: Process) -> None:
+        task = asyncio.get_running_loop().create_task(_reap(process))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+async def _spawn_worker(fds: Sequence[int]) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *_worker_command(),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=None,
+        pass_fds=tuple(fds),
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        cwd="/",
+        start_new_session=True,
+        limit=_MESSAGE_LIMIT,
+    )
+
+
+def _request(target: str, arguments: JsonValue, *, nice: bool, again: bool) -> JsonObject:
+    return {"target": target, "arguments": arguments, "nice": nice, "again": again}
 
 
 def _worker_command() -> list[str]:
@@ -145,18 +232,16 @@ def _worker_command() -> list[str]:
 
 async def _converse(
     process: Process,
-    target: str,
-    arguments: JsonValue,
-    nice: bool,  # noqa: FBT001 - private, passed on
+    request: JsonObject,
     on_progress: Callable[[JsonValue], None] | None,
 ) -> JsonValue:
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("the worker has no pipes")
-    request = {"target": target, "arguments": arguments, "nice": nice}
     process.stdin.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
     try:
         await process.stdin.drain()
-        process.stdin.close()
+        if not get_bool(request, "again"):
+            process.stdin.close()
     except ConnectionError:
         pass  # it died at once; its end is found below
     while line := await process.stdout.readline():
@@ -173,7 +258,9 @@ async def _converse(
             result: JsonValue = message["result"]
             return result
     code = await process.wait()
-    raise WorkerError("WorkerDied", f"worker {target} ended with {code} before it answered")
+    raise WorkerError(
+        "WorkerDied", f"worker {request['target']} ended with {code} before it answered"
+    )
 
 
 async def _reap(process: Process) -> None:

@@ -1,21 +1,22 @@
-"""The program that `lib.program.run_worker` starts: one confined piece of bulk work, then its end.
+"""The program that `lib.program` starts: one confined piece of bulk work, then its end.
 
 Started as `python -I -S worker.py` with the folders to import from as arguments. It reads one JSON
-line from stdin (`target`, `arguments`, `nice`), imports the target's module, calls the function and
-writes JSON lines to stdout: any number of `progress`, then one `result` or `error`. The target's
-module imports all it will use at its top, so that nothing is imported once the function has entered
+line from stdin (`target`, `arguments`, `nice`, `again`), imports the target's module, calls the function and
+writes JSON lines to stdout: any number of `progress`, then one `result` or `error`. With `again` it
+waits for a further line, until stdin ends. The target's module imports all it will use at its top, so that nothing is imported once the function has entered
 an untrusted root (`forbid_imports`).
 """
 
 from __future__ import annotations
 
 import builtins
+import gc
 import importlib
 import json
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_bool, get_str
 
@@ -54,28 +55,39 @@ def _describe(error: BaseException) -> JsonObject:
     return {"kind": kind, "message": str(error) or type(error).__name__, "errno": number}
 
 
-def _read_request() -> JsonObject:
-    with os.fdopen(0, "rb", closefd=False) as stream:
-        request = json.loads(stream.readline())
+def _read_request(stream: IO[bytes]) -> JsonObject | None:
+    line = stream.readline()
+    if not line:
+        return None
+    request = json.loads(line)
     if not isinstance(request, dict):
         raise TypeError("the request is not an object")
     return request
 
 
-def main() -> None:
-    """Runs the one request of this process."""
-    request = _read_request()
-    if get_bool(request, "nice"):
-        # An I/O class of "none" takes its priority from nice (ioprio_set(2)), so that this lowers both.
-        os.nice(10)
+def _answer(request: JsonObject) -> tuple[str, JsonValue]:
     try:
         module_name, _, function_name = get_str(request, "target").partition(":")
         function = getattr(importlib.import_module(module_name), function_name)
-        result = function(request.get("arguments"), lambda value: _send("progress", value))
-        message: tuple[str, JsonValue] = ("result", result)
+        return "result", function(request.get("arguments"), lambda value: _send("progress", value))
     except Exception as error:  # noqa: BLE001 - the edge of this process: the parent rebuilds the error
-        message = ("error", _describe(error))
-    _send(*message)
+        return "error", _describe(error)
+
+
+def main() -> None:
+    """Answers the requests of this process: one, unless it is kept."""
+    stream = os.fdopen(0, "rb", closefd=False)
+    is_first = True
+    while (request := _read_request(stream)) is not None:
+        if is_first and get_bool(request, "nice"):
+            # An I/O class of "none" takes its priority from nice (ioprio_set(2)), so that this lowers both.
+            os.nice(10)
+        is_first = False
+        _send(*_answer(request))
+        if not get_bool(request, "again"):
+            return
+        # Functions switch the collector off for their own sake; between them is the time for it.
+        gc.collect()
 
 
 if __name__ == "__main__":

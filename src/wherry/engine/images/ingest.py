@@ -11,6 +11,7 @@ from pathlib import Path
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.content import BadContent
 from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.program import WorkerPool
 
 
 class Ingest:
@@ -22,6 +23,7 @@ class Ingest:
         partial: Path,
         on_progress: Callable[[int], None] | None,
         on_done: Callable[[JsonValue], None],
+        workers: WorkerPool,
     ) -> None:
         self._partial = partial
         self._on_progress = on_progress
@@ -32,9 +34,9 @@ class Ingest:
         self._task = asyncio.ensure_future(
             run_image_worker(
                 "wherry.image.layer.build:ingest",
-                {**arguments, "control": self._reader},
-                fds=(self._reader,),
-                pool="ingest",
+                # A kept worker inherits nothing, but can open what is ours.
+                {**arguments, "control": f"/proc/{os.getpid()}/fd/{self._reader}"},
+                workers=workers,
                 on_progress=self._progress,
             )
         )

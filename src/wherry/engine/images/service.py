@@ -36,6 +36,7 @@ from wherry.image.reference import InvalidReference, Reference, parse_reference,
 from wherry.image.snapshot.uppers import UpperSpace
 from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.program import WorkerPool
 from wherry.model.container import ContainerConfig
 from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotFound, NotSupported
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform, RootMount
@@ -98,6 +99,7 @@ class Images:
         self._users: Callable[[ImageId], Sequence[ImageUser]] = _unused
         self._cached_layers: Callable[[], set[Digest]] = set
         self._configs: dict[ImageId, ImageConfig] = {}
+        self._ingest_workers = WorkerPool()
         self._restore()
 
     def set_users(self, users: Callable[[ImageId], Sequence[ImageUser]]) -> None:
@@ -126,6 +128,7 @@ class Images:
 
     async def close(self) -> None:
         """Unmounts the layers that no container has, and waits for what is being removed."""
+        await self._ingest_workers.close()
         await run_blocking(self._unmount)
         await self.collector.close()
 
@@ -363,6 +366,7 @@ class Images:
             partial,
             on_progress,
             self._layer_done,
+            self._ingest_workers,
         )
 
     def _layer_done(self, result: JsonValue) -> None:

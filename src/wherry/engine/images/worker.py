@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from wherry.image.content import BadContent
 from wherry.lib.jsonvalue import JsonValue
-from wherry.lib.program import Pool, WorkerError, run_worker
+from wherry.lib.program import Pool, WorkerError, WorkerPool, run_worker
 from wherry.model.errors import Internal, InvalidArgument, Unavailable
 
 _BAD_CONTENT = frozenset(
@@ -21,10 +21,13 @@ async def run_image_worker(
     *,
     fds: Sequence[int] = (),
     pool: Pool = "work",
+    workers: WorkerPool | None = None,
     on_progress: Callable[[JsonValue], None] | None = None,
 ) -> JsonValue:
-    """`run_worker`, raising BadContent, InvalidArgument, Unavailable (no space) or Internal."""
+    """`run_worker`, or `run` of `workers`, raising BadContent, InvalidArgument, Unavailable (no space) or Internal."""
     try:
+        if workers is not None:
+            return await workers.run(target, arguments, on_progress=on_progress)
         return await run_worker(target, arguments, fds=fds, pool=pool, on_progress=on_progress)
     except WorkerError as error:
         if error.kind == "MemoryError":

@@ -14,6 +14,8 @@ import resource
 import signal
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +56,7 @@ def confine() -> None:
 def ingest(arguments: JsonValue, report: Report) -> JsonValue:
     """Takes a blob in while it arrives in `partial`: it becomes `blob`, and a layer unless `diffId` is "".
 
+    `control` is the path of the pipe that says how much is there. Leaves the process as it was (WorkerPool).
     Returns the layer's record, or null. Raises BadContent when a digest does not match.
     """
     confine()
@@ -61,12 +64,9 @@ def ingest(arguments: JsonValue, report: Report) -> JsonValue:
     digest = Digest(get_str(request, "digest"))
     diff_id = get_str(request, "diffId")
     partial, blob = Path(get_str(request, "partial")), Path(get_str(request, "blob"))
-    control = get_int(request, "control", -1)
     algorithm, expected = split_digest(digest)
-    with partial.open("rb", buffering=0) as file:
-        growing = GrowingFile(
-            file.fileno(), get_int(request, "size"), control if control >= 0 else None
-        )
+    with partial.open("rb", buffering=0) as file, open_pipe(get_str(request, "control")) as control:
+        growing = GrowingFile(file.fileno(), get_int(request, "size"), control)
         source = Digester(_reporting(growing, report), algorithm)
         record: LayerRecord | None = None
         pending: PendingLayer | None = None
@@ -95,6 +95,21 @@ def ingest(arguments: JsonValue, report: Report) -> JsonValue:
     else:
         partial.unlink()
     return None if record is None else record.to_json()
+
+
+@contextmanager
+def open_pipe(path: str) -> Iterator[int | None]:
+    """The reading end of a pipe of the engine (/proc/PID/fd/N); None without a path."""
+    if not path:
+        yield None
+        return
+    # An open that waits for a writer would wait for ever when the download has been given up.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.set_blocking(fd, True)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def build(arguments: JsonValue, report: Report) -> JsonValue:
