@@ -13,7 +13,7 @@ from wherry.engine.store import Store
 from wherry.image.digest import digest_of
 from wherry.image.reference import parse_reference
 from wherry.model.errors import Conflict, NoSuchImage
-from wherry.model.image import Digest, ImageId
+from wherry.model.image import Descriptor, Digest, ImageId
 
 A, B = ImageId(digest_of(b"a")), ImageId(digest_of(b"b"))
 L1, L2 = digest_of(b"1"), digest_of(b"2")
@@ -194,3 +194,30 @@ def test_names_survive_a_restart(tmp_path: Path) -> None:
     again = Catalog(Store(tmp_path / "state.db"))
     assert again.resolve("a:1").images == (A,)
     assert [name.familiar() for name in again.names_of(A)] == ["a:1"]
+
+
+def test_a_change_that_fails_is_forgotten_in_memory_too(shelf: Shelf) -> None:
+    def change() -> None:
+        with shelf.catalog.transaction():
+            shelf.catalog.unpoint("docker.io/library/a:1")
+            shelf.catalog.put_image(ImageRecord(id=B))
+            raise RuntimeError("the disk is full")
+
+    shelf.add(A, "a:1")
+    with pytest.raises(RuntimeError):
+        change()
+    assert shelf.catalog.resolve("a:1").images == (A,)
+    assert shelf.catalog.find(B) is None
+
+
+def test_platforms_of_one_index_share_a_name(shelf: Shelf) -> None:
+    index = Descriptor(media_type="index", digest=digest_of(b"index"), size=1)
+    shelf.add(A)
+    shelf.add(B, layers=(L2,))
+    name = "docker.io/library/multi:1"
+    shelf.catalog.point(name, A, index)
+    shelf.catalog.point(name, B, index)
+    assert shelf.catalog.resolve("multi:1").images == (B, A)
+    shelf.catalog.point(name, A, None)
+    assert shelf.catalog.resolve("multi:1").images == (A,)
+    assert shelf.catalog.names_of(B) == ()

@@ -7,7 +7,9 @@ follows Docker's order (daemon/images/image.go `GetImage`): a whole id, a name, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 
 from wherry.engine.images.records import ImageRecord, NameRecord
 from wherry.engine.store import Store, Table
@@ -17,15 +19,31 @@ from wherry.model.image import Descriptor, Digest, ImageId
 
 
 class Catalog:
-    """Images and names of one ROOT. Callers group changes in `store.transaction()`."""
+    """Images and names of one ROOT. Callers group changes in `transaction`."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._image_table = Table(store, "images", ImageRecord)
         self._name_table = Table(store, "image_names", NameRecord)
+        self._images: dict[ImageId, ImageRecord] = {}
+        self._names: dict[str, NameRecord] = {}
+        self._names_of: dict[ImageId, set[str]] = {}
+        self._reload()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes inside are kept together or not at all, here as in the store."""
+        try:
+            with self.store.transaction():
+                yield
+        except BaseException:
+            self._reload()
+            raise
+
+    def _reload(self) -> None:
         self._images = {ImageId(key): record for key, record in self._image_table.items()}
         self._names = dict(self._name_table.items())
-        self._names_of: dict[ImageId, set[str]] = {}
+        self._names_of = {}
         for name, record in self._names.items():
             for image_id in record.images:
                 self._names_of.setdefault(image_id, set()).add(name)
@@ -55,7 +73,7 @@ class Catalog:
 
     def names_of(self, image_id: ImageId) -> tuple[Reference, ...]:
         """The names of an image, tags before digests, sorted."""
-        references = [parse_reference(name) for name in self._names_of.get(image_id, ())]
+        references = [_parse_known(name) for name in self._names_of.get(image_id, ())]
         return tuple(sorted(references, key=lambda ref: (bool(ref.digest), ref.canonical())))
 
     def children(self, image_id: ImageId) -> tuple[ImageId, ...]:
@@ -132,6 +150,11 @@ class Catalog:
             return None
         found = [image_id for image_id in self._images if image_id.startswith("sha256:" + prefix)]
         return NameRecord(images=(found[0],)) if len(found) == 1 else None  # ambiguous is not found
+
+
+@lru_cache(maxsize=8192)
+def _parse_known(name: str) -> Reference:
+    return parse_reference(name)
 
 
 def lookup_name(reference: Reference) -> str:

@@ -94,7 +94,6 @@ class Images:
         self.snapshots = Snapshots(store, self._uppers, self.layers, self.host)
         self.collector = Collector(self.content, self.layers, self._needs)
         self.root = root
-        self._store = store
         self._publish = publish
         self._users: Callable[[ImageId], Sequence[ImageUser]] = _unused
         self._cached_layers: Callable[[], set[Digest]] = set
@@ -143,11 +142,11 @@ class Images:
                 self._config(record.id)
             except (BadContent, NoSuchImage) as error:
                 logger.warning("image %s is damaged, forgetting it: %s", record.id, error)
-                with self._store.transaction():
+                with self.catalog.transaction():
                     for reference in self.catalog.names_of(record.id):
                         self.catalog.unpoint(reference.canonical(), record.id)
                     self.catalog.delete_image(record.id)
-        with self._store.transaction():
+        with self.catalog.transaction():
             restore_names(self.catalog, [record.id for record in self.catalog.images()])
 
     # ---- looking up
@@ -278,7 +277,7 @@ class Images:
         self.publish("tag", image_id, parse_reference(canonical).familiar())
 
     def _point(self, canonical: str, image_id: ImageId, target: Descriptor | None) -> None:
-        with self._store.transaction():
+        with self.catalog.transaction():
             self.catalog.point(canonical, image_id, target)
             self.catalog.put_image(replace(self.catalog.get(image_id), last_tag_time=now()))
 
@@ -301,7 +300,7 @@ class Images:
             self.publish,
             force=force,
         )
-        with self._store.transaction():
+        with self.catalog.transaction():
             for image_id in record.images:  # every platform that the name has
                 removal.remove(ref, image_id, prune=prune)
         for entry in removal.records:
@@ -386,7 +385,7 @@ class Images:
             *(layer.digest for layer in document.layers),
         }
         await self.register(image_id, manifest=manifest, blobs=blobs)
-        with self._store.transaction():
+        with self.catalog.transaction():
             for name in (f"{repository}@{target.digest}", f"{repository}:{tag}" if tag else ""):
                 if name:
                     self.catalog.point(name, image_id, target)
@@ -418,7 +417,7 @@ class Images:
             created_here=old.created_here if old else now(),
             last_tag_time=old.last_tag_time if old else ZERO_TIME,
         )
-        with self._store.transaction():
+        with self.catalog.transaction():
             self.catalog.put_image(record)
         return self._image(image_id)
 
@@ -544,7 +543,7 @@ class Images:
 
     def retarget(self, image_id: ImageId, old: Descriptor, new: Descriptor) -> None:
         """The tags of an image that meant one manifest mean another of the same image from now on."""
-        with self._store.transaction():
+        with self.catalog.transaction():
             for reference in self.catalog.names_of(image_id):
                 name = self.catalog.name(reference.canonical())
                 if name is not None and name.target == old and not reference.digest:
