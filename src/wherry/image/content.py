@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wherry.image.digest import matches, new_hash, parse_digest, split_digest
+from wherry.model.digest import Digest
 from wherry.model.errors import InvalidArgument, NotFound
-from wherry.model.image import Digest
 
 PARTIAL_MAX_AGE_S = 24 * 3600
 _MAX_SMALL_BLOB = 16 << 20

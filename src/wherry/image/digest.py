@@ -6,8 +6,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from wherry.model.digest import Digest
 from wherry.model.errors import InvalidArgument
-from wherry.model.image import Digest
 
 if TYPE_CHECKING:
     from hashlib import _Hash

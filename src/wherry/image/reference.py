@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 
 from wherry.image.digest import parse_digest
+from wherry.model.digest import Digest
 from wherry.model.errors import InvalidArgument
-from wherry.model.image import Digest
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NewType
 
 from wherry.model.container import ContainerConfig
+from wherry.model.digest import Digest as Digest  # noqa: PLC0414 - an explicit re-export
 
-Digest = NewType("Digest", str)  # "sha256:<64 hex>"
 ImageId = NewType("ImageId", str)  # digest of the image's config
 
 

@@ -39,7 +39,7 @@ from wherry.kernel.syscalls import prctl, syncfs
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str
 from wherry.lib.tar.reader import TarReader
 from wherry.lib.worker import Report
-from wherry.model.image import Digest
+from wherry.model.digest import Digest
 
 _MAX_MEMORY = 3 << 29  # of one worker
 _PIECE = 1 << 18

@@ -27,7 +27,7 @@ from wherry.lib.tar.reader import (
 )
 from wherry.lib.tar.writer import TarWriter, Write
 from wherry.lib.worker import Report
-from wherry.model.image import Digest
+from wherry.model.digest import Digest
 
 _KINDS = {
     stat.S_IFREG: REGULAR,

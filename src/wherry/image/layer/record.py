@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wherry.image.content import sync_folder
 from wherry.lib.jsonvalue import JsonObject, get_bool, get_int, get_object, get_str, get_strings
-from wherry.model.image import Digest
+from wherry.model.digest import Digest
 
 RECORD_NAME = "layer.json"
 TREE_NAME = "fs"
