@@ -83,7 +83,10 @@ def main() -> None:
             # An I/O class of "none" takes its priority from nice (ioprio_set(2)), so that this lowers both.
             os.nice(10)
         is_first = False
-        _send(*_answer(request))
+        try:
+            _send(*_answer(request))
+        except BrokenPipeError:
+            return  # the engine has gone, nobody is left to tell
         if not get_bool(request, "again"):
             return
         # Functions switch the collector off for their own sake; between them is the time for it.
