@@ -49,7 +49,10 @@ def list_descriptors(engine: Engine) -> dict[str, list[str]]:
     for pid, command in engine.processes():
         if "wherry.daemon" in command or "spawner" in command:
             kind = "engine" if "wherry.daemon" in command else "spawner"
-            targets = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+            targets = []
+            # A shim that was just forked is called as its spawner, and its descriptors move.
+            with contextlib.suppress(FileNotFoundError):
+                targets += [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
             found[kind] = sorted(target.partition(":[")[0] for target in targets)
     return found
 
