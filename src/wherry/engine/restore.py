@@ -124,6 +124,7 @@ class Restore:
         if present.starting and present.status not in state.ALIVE:
             if found is None:
                 logger.info("container %s had not started when the engine ended", record.id)
+                await self._lifecycle.free_unstarted(handle)
                 self._roster.replace(
                     handle,
                     state.start_failed(

@@ -150,6 +150,11 @@ def check_mount(mount: Mount) -> None:
         propagation = mount.bind_options.propagation if mount.bind_options else ""
         if propagation and propagation not in PROPAGATIONS:
             raise InvalidArgument(f"{prefix}invalid propagation mode: {propagation}")
+    subpath = mount.volume_options.subpath if mount.volume_options is not None else ""
+    if mount.image_options is not None:
+        subpath = mount.image_options.subpath
+    if subpath.startswith("/") or ".." in subpath.split("/"):
+        raise InvalidArgument(f"{prefix}subpath must be a relative path within the volume")
     if kind == "volume" and not mount.source:
         if mount.volume_options is not None and mount.volume_options.subpath:
             raise InvalidArgument(f"{prefix}must not set Subpath when using anonymous volumes")

@@ -95,9 +95,9 @@ class Creator:
         """Answers the id and warnings. Raises InvalidArgument, NameInUse, NoSuchImage and more."""
         if name:
             name = check_name(name)
-        network_mode = host_config.network_mode
-        if network_mode in {"", "default"}:
+        if host_config.network_mode in {"", "default"}:
             host_config = replace(host_config, network_mode="bridge")
+        networks = {("bridge" if key == "default" else key): end for key, end in networks.items()}
         request = CreateRequest(
             config=config,
             host_config=host_config,
@@ -221,6 +221,12 @@ class Creator:
             kind, _, ref = mode.partition(":")
             if kind == "container" and ref and self._roster.find(ref) is None:
                 raise InvalidArgument(f"No such container: {ref}")
+        for link in host_config.links:
+            ref = link.partition(":")[0]
+            if self._roster.find(ref) is None:
+                raise InvalidArgument(
+                    f"could not get container for {ref}: No such container: {ref}"
+                )
 
     async def _check_bind_sources(self, host_config: HostConfig) -> None:
         """`--mount type=bind` wants its source to be there; `-v` makes a directory at the start."""
@@ -289,7 +295,7 @@ def complete_networks(
     mode = host_config.network_mode
     if mode.startswith("container:"):
         return {}
-    asked = {("bridge" if name == "default" else name): end for name, end in networks.items()}
+    asked = dict(networks)
     main = asked.pop(mode, EndpointConfig())
     if mac_address and not main.mac_address:
         main = replace(main, mac_address=mac_address)

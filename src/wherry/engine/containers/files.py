@@ -28,6 +28,7 @@ from wherry.model.errors import Internal, InvalidArgument, NotFound
 from wherry.model.views import PathStat
 
 _WORKER = "wherry.engine.containers.archive_worker"
+_DRAINED_BYTES = 1 << 20
 
 
 class SnapshotReader(ImageSource, Protocol):
@@ -129,6 +130,7 @@ class Files:
             finally:
                 os.close(reader)
                 await asyncio.gather(feeding, return_exceptions=True)
+                await _drain(body)
 
     @asynccontextmanager
     async def _root(self, handle: ContainerHandle) -> AsyncIterator[tuple[JsonObject, int]]:
@@ -169,6 +171,15 @@ class Files:
                 },
                 -1,
             )
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Takes a little more of a refused body: a client that cannot go on sending shows that instead of why."""
+    left = _DRAINED_BYTES
+    async for piece in body:
+        left -= len(piece)
+        if left < 0:
+            return
 
 
 def _check_path(path: str) -> None:

@@ -5,6 +5,7 @@ Bind sources are looked at off the loop (a dead NFS server may hold them for min
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import shutil
@@ -19,10 +20,11 @@ from wherry.engine.containers.host_files import (
     read_resolver,
 )
 from wherry.engine.containers.mount_points import find_mount
+from wherry.engine.containers.seams import ImageSource
 from wherry.engine.containers.state import ALIVE
 from wherry.engine.settings import EngineSettings
 from wherry.kernel import syscalls
-from wherry.kernel.consts import MNT, MS
+from wherry.kernel.consts import AT_FDCWD, MNT, MOVE_MOUNT, MS, RESOLVE
 from wherry.kernel.mountinfo import find_mount as find_host_mount
 from wherry.kernel.mountinfo import read_mountinfo
 from wherry.lib.blocking import run_blocking
@@ -35,6 +37,7 @@ from wherry.model.errors import (
     NoSuchContainer,
 )
 from wherry.model.image import RootMount
+from wherry.runtime.root import OverlayRoot, open_root
 from wherry.shim.builtin_init import write_builtin_init
 
 _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
@@ -121,8 +124,34 @@ class HostSide:
         if record.host_config.ipc_mode == "shareable":
             await run_blocking(_mount_shm, self._shm_path(record.id), record.host_config.shm_size)
 
+    async def find_sources(self, record: Container, images: ImageSource) -> dict[str, str]:
+        """What is mounted where it is not a mount point's own source: images, parts of volumes. By destination."""
+        sources: dict[str, str] = {}
+        for point in record.mount_points:
+            mount = find_mount(record.host_config, point.destination)
+            source, subpath = point.source, ""
+            if point.type == "image":
+                root = await images.image_mount(images.get(point.source))
+                folder = self._image_folder(record.id) / str(len(sources))
+                await run_blocking(_mount_image, root, folder)
+                source = str(folder)
+                if mount is not None and mount.image_options is not None:
+                    subpath = mount.image_options.subpath
+            elif mount is not None and mount.volume_options is not None:
+                subpath = mount.volume_options.subpath
+            if subpath:
+                source = await run_blocking(_resolve_subpath, source, subpath)
+            if source != point.source:
+                sources[point.destination] = source
+        return sources
+
+    def _image_folder(self, container_id: str) -> Path:
+        return self._settings.run_dir / "images" / container_id
+
     def release(self, record: Container) -> None:
-        """Frees what `prepare` made beyond files; idempotent."""
+        """Frees what `prepare` and `find_sources` made beyond files; idempotent."""
+        if any(point.type == "image" for point in record.mount_points):
+            _unmount_images(self._image_folder(record.id))
         if record.host_config.ipc_mode == "shareable":
             _unmount_shm(self._shm_path(record.id))
 
@@ -273,6 +302,53 @@ def _check_propagation(point: MountPoint) -> None:
             f"path {point.source} is mounted on {found.mount_point} "
             "but it is not a shared or slave mount"
         )
+
+
+def _resolve_subpath(base: str, subpath: str) -> str:
+    """The path that a part of a volume or image really is. Raises Internal with Docker's sentences."""
+    folder = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = syscalls.openat2(
+            folder,
+            os.fsencode(subpath),
+            os.O_PATH,
+            resolve=RESOLVE.BENEATH | RESOLVE.NO_MAGICLINKS,
+        )
+    except OSError as exc:
+        if exc.errno == errno.EXDEV:
+            raise Internal(
+                f"path concatenation escapes the base directory, base: {base}, subpath: {subpath}"
+            ) from exc
+        reason = (os.strerror(exc.errno or 0)).lower()
+        path = f"{base}/{subpath}"
+        raise Internal(f"cannot access path {path}: lstat {path}: {reason}") from exc
+    finally:
+        os.close(folder)
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def _mount_image(root: RootMount, folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = open_root(OverlayRoot(root.lowers))
+    try:
+        syscalls.move_mount(fd, b"", AT_FDCWD, os.fsencode(folder), MOVE_MOUNT.F_EMPTY_PATH)
+    finally:
+        os.close(fd)
+
+
+def _unmount_images(parent: Path) -> None:
+    if not parent.is_dir():
+        return
+    for folder in parent.iterdir():
+        try:
+            syscalls.umount2(os.fsencode(folder), MNT.DETACH)
+        except OSError:
+            pass  # it was never mounted
+        folder.rmdir()
+    parent.rmdir()
 
 
 def _mount_shm(path: Path, size: int) -> None:

@@ -160,7 +160,8 @@ class Lifecycle:
     ) -> ShimRequest:
         joined = self._host.find_joined(record)
         await self._host.prepare(record, joined)
-        oci = build_spec(self._spec_inputs(record, joined))
+        sources = await self._host.find_sources(record, self._images)
+        oci = build_spec(self._spec_inputs(record, joined, sources))
         config = record.config
         stdin: Literal["none", "open", "once"] = "none"
         if config.open_stdin:
@@ -182,7 +183,9 @@ class Lifecycle:
             waiters=[spare for waiter in handle.waiters if (spare := waiter.take_spare()) >= 0],
         )
 
-    def _spec_inputs(self, record: Container, joined: JoinedNamespaces) -> SpecInputs:
+    def _spec_inputs(
+        self, record: Container, joined: JoinedNamespaces, sources: Mapping[str, str]
+    ) -> SpecInputs:
         devices, rules = container_devices(record.host_config)
         return SpecInputs(
             container=record,
@@ -194,15 +197,12 @@ class Lifecycle:
             ipc_ns=joined.ipc,
             pid_ns=joined.pid,
             shm_source=joined.shm,
-            image_roots=self._image_roots(record),
+            sources=sources,
             default_ulimits=self._settings.default_ulimits,
             default_seccomp=self._host.default_seccomp,
             no_new_privileges=self._settings.no_new_privileges,
             init_source=self._host.init_program if record.host_config.init else "",
         )
-
-    def _image_roots(self, record: Container) -> Mapping[str, str]:
-        return {point.name: point.source for point in record.mount_points if point.type == "image"}
 
     async def _connect(self, record: Container) -> _Connected:
         endpoints: dict[str, Endpoint] = {}
@@ -233,6 +233,11 @@ class Lifecycle:
     async def _disconnect(self, record: Container) -> None:
         for name in record.networks:
             await self._networks.disconnect(record, name)
+
+    async def free_unstarted(self, handle: ContainerHandle) -> None:
+        """What a start that an earlier engine began may hold."""
+        await self._disconnect(handle.record)
+        self._host.release(handle.record)
 
     async def _fail_start(self, handle: ContainerHandle, exc: BaseException) -> None:
         record = handle.record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wherry.engine.containers.mount_points import find_mount
@@ -93,31 +93,28 @@ def managed_mounts(folder: Path, taken: Iterable[str], *, read_only: bool) -> li
 
 
 def user_mounts(
-    container: Container, *, image_roots: dict[str, str] | None = None
+    container: Container, *, sources: Mapping[str, str] | None = None
 ) -> list[JsonValue]:
-    """Binds, volumes, image mounts and tmpfs, shallow places first. Raises InvalidArgument."""
-    entries: list[tuple[str, JsonValue]] = []
+    """`sources` are paths by destination where a mount point's own is not what is mounted.
+
+    Binds, volumes, image mounts and tmpfs. Raises InvalidArgument.
+    """
+    entries: list[JsonValue] = []
     for point in container.mount_points:
         if point.type == "tmpfs":
             mount = find_mount(container.host_config, point.destination)
             options = mount.tmpfs_options if mount is not None else None
-            entries.append((point.destination, _tmpfs_mount(point, options or TmpfsOptions())))
+            entries.append(_tmpfs_mount(point, options or TmpfsOptions()))
         else:
-            entries.append((point.destination, _bind_mount(container, point, image_roots or {})))
+            entries.append(_bind_mount(container, point, sources or {}))
     for path, text in container.host_config.tmpfs.items():
-        destination = posixpath.normpath(path)
-        entries.append(
-            (
-                destination,
-                _mount(destination, "tmpfs", "tmpfs", (*tmpfs_options(text), "rprivate")),
-            )
-        )
-    entries.sort(key=lambda entry: entry[0].count("/"))
-    return [mount for _, mount in entries]
+        words = (*tmpfs_options(text), "rprivate")
+        entries.append(_mount(posixpath.normpath(path), "tmpfs", "tmpfs", words))
+    return entries
 
 
-def _bind_mount(container: Container, point: MountPoint, image_roots: dict[str, str]) -> JsonObject:
-    source = point.source
+def _bind_mount(container: Container, point: MountPoint, sources: Mapping[str, str]) -> JsonObject:
+    source = sources.get(point.destination, point.source)
     recursive, read_only = "rbind", "rro"
     mount = find_mount(container.host_config, point.destination)
     if mount is not None and mount.bind_options is not None:
@@ -125,12 +122,6 @@ def _bind_mount(container: Container, point: MountPoint, image_roots: dict[str, 
             recursive, read_only = "bind", "ro"
         elif mount.bind_options.read_only_non_recursive:
             read_only = "ro"
-    if mount is not None and mount.volume_options is not None and mount.volume_options.subpath:
-        source = posixpath.join(source, mount.volume_options.subpath)
-    if point.type == "image":
-        source = image_roots.get(point.name, source)
-        if mount is not None and mount.image_options is not None:
-            source = posixpath.join(source, mount.image_options.subpath).rstrip("/")
     options = [recursive]
     if not point.rw:
         options.append(read_only)

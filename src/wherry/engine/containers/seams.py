@@ -30,6 +30,9 @@ class ImageSource(Protocol):
     def root_mount(self, key: str) -> RootMount:
         """The root of a snapshot that exists."""
 
+    async def image_mount(self, image: Image) -> RootMount:
+        """An image's files alone, read-only."""
+
     async def remove_snapshot(self, key: str) -> None:
         """Idempotent."""
 

@@ -43,7 +43,7 @@ class SpecInputs:
     ipc_ns: str = ""
     pid_ns: str = ""
     shm_source: str = ""  # a directory of this machine; "" = a new tmpfs
-    image_roots: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)  # by destination; see `user_mounts`
     default_ulimits: tuple[Ulimit, ...] = ()
     default_seccomp: str = ""  # a profile's text; "" = the built-in one
     no_new_privileges: bool = False
@@ -149,7 +149,7 @@ def with_mounts(draft: Draft, inputs: SpecInputs) -> None:
     """Docker's mounts, the managed files, then the user's own, which may cover Docker's."""
     container = inputs.container
     host = container.host_config
-    user = user_mounts(container, image_roots=dict(inputs.image_roots))
+    user = user_mounts(container, sources=inputs.sources)
     taken = {str(mount["destination"]) for mount in user if isinstance(mount, Mapping)}
     options = _security(inputs)
     own_ipc = not inputs.shm_source and host.ipc_mode != "none"
@@ -162,8 +162,9 @@ def with_mounts(draft: Draft, inputs: SpecInputs) -> None:
     if inputs.shm_source:
         mounts.append(_bind(inputs.shm_source, "/dev/shm"))
     mounts = [m for m in mounts if _destination(m) not in taken]
-    mounts += managed_mounts(inputs.folder, taken, read_only=host.readonly_rootfs)
-    draft.mounts += [*mounts, *user]
+    managed = managed_mounts(inputs.folder, taken, read_only=host.readonly_rootfs)
+    # A volume at /etc comes before the file that is mounted in it.
+    draft.mounts += [*mounts, *sorted((*managed, *user), key=_depth)]
 
 
 def with_init(draft: Draft, inputs: SpecInputs) -> None:
@@ -296,6 +297,10 @@ def _bind(source: str, destination: str, *more: str) -> JsonObject:
         "source": source,
         "options": ["rbind", "rprivate", *more],
     }
+
+
+def _depth(mount: JsonValue) -> int:
+    return _destination(mount).count("/")
 
 
 def _destination(mount: JsonValue) -> str:
