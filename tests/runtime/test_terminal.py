@@ -1,7 +1,6 @@
 """Terminals: the pty of the container's own devpts."""
 
 import os
-import signal
 
 from tests.runtime.bundle import Machine, docker_spec
 from wherry.kernel.tty import set_window_size
@@ -35,10 +34,3 @@ def test_control_c(machine: Machine) -> None:
     assert container.read_line() == "up\r\n"
     os.write(container.launched.console, b"\x03")
     assert container.wait().code == 3
-
-
-def test_init_ends_with_the_process_that_launched_it(machine: Machine) -> None:
-    container = machine.start(docker_spec(["sh", "-c", "echo up; exec sleep 100"]))
-    assert container.read_line() == "up\n"
-    signal.pidfd_send_signal(container.launched.pidfd, signal.SIGKILL)
-    assert container.wait().code == -9
