@@ -115,8 +115,8 @@ class Workspace:
             raise TooManyLayers
         return tuple(trees)
 
-    def _base(self, chain: Chain) -> Path | None:
-        return self._images.host.current() if chain.over_host else None
+    def _base(self, chain: Chain) -> tuple[Path, ...]:
+        return self._images.host.current() if chain.over_host else ()
 
     async def writable(self, chain: Chain, folder: Path, *, stubs: bool) -> RootMount:
         """Upper and work directory in `folder` over the chain; `stubs` puts the mount points between."""
@@ -136,7 +136,8 @@ class Workspace:
         set_attributes(upper, attributes)
         lowers = trees
         if stubs:
-            lowers = (store.stubs.init_layer(trees, attributes), *trees)
+            layers = (self._images.host.stubs if chain.over_host else None) or store.stubs
+            lowers = (layers.init_layer(trees, attributes), *trees)
         elif not trees:
             lowers = (folder / "empty",)
             lowers[0].mkdir(mode=0o755)

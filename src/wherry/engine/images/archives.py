@@ -103,7 +103,7 @@ async def _make_known(
     if platform is not None and not matches(platform, image.platform):
         raise BadContent("the archive has no image for the platform that was asked for")
     names = get_strings(document, "names")
-    images.publish("load", image_id, names[0] if names else image_id)
+    images.publish("load", image_id, image_id)
     for name in names:
         reference = parse_reference(name).with_default_tag()
         old = images.catalog.name(reference.canonical())
@@ -112,7 +112,7 @@ async def _make_known(
                 stream=f"The image {reference.familiar()} already exists, renaming the old one with"
                 f" ID {old.images[0]} to empty string\n"
             )
-        images.point(reference.canonical(), image_id, descriptor)
+        images.point(reference.canonical(), image_id, descriptor, quiet=True)
         yield Progress(stream=f"Loaded image: {reference.familiar()}\n")
     if not names:
         yield Progress(stream=f"Loaded image ID: {image_id}\n")

@@ -14,8 +14,19 @@ from functools import lru_cache
 from wherry.engine.images.records import ImageRecord, NameRecord
 from wherry.engine.store import Store, Table
 from wherry.image.reference import Reference, is_image_id, parse_reference
-from wherry.model.errors import NoSuchImage
-from wherry.model.image import Descriptor, Digest, ImageId
+from wherry.model.errors import NoSuchImage, NotFound
+from wherry.model.image import Descriptor, Digest, ImageId, Platform
+from wherry.model.platforms import format_platform
+
+
+class WrongPlatform(NotFound):
+    """The image is here, but not for the platform that was asked for."""
+
+    def __init__(self, ref: str, found: Platform, wanted: Platform) -> None:
+        super().__init__(
+            f"image with reference {ref} was found but its platform ({format_platform(found)}) does not"
+            f" match the specified platform ({format_platform(wanted)})"
+        )
 
 
 class Catalog:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from wherry.engine.clock import parse_time
+from wherry.engine.images.catalog import WrongPlatform
 from wherry.engine.images.pipes import open_pipe, read_pipe
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.config import (
@@ -23,8 +24,9 @@ from wherry.image.reference import Reference, is_image_id, parse_reference
 from wherry.image.save import SavedImage, build_layout, build_members
 from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
-from wherry.model.errors import InvalidArgument, NoSuchImage
+from wherry.model.errors import InvalidArgument, NoSuchImage, NotFound
 from wherry.model.image import Descriptor, Digest, Image, Platform
+from wherry.model.platforms import format_platform
 
 if TYPE_CHECKING:
     from wherry.engine.images.service import Images
@@ -42,6 +44,8 @@ async def save(images: Images, chosen: Chosen) -> AsyncIterator[bytes]:
         request: dict[str, JsonValue] = {"members": build_members(files, blobs, paths)}
         async for data in stream_worker("wherry.image.save:save", request):
             yield data
+    for image, _ in chosen:
+        images.publish("save", image.id, image.id)
 
 
 async def export(images: Images, key: str) -> AsyncIterator[bytes]:
@@ -79,6 +83,9 @@ def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Ch
             matched = _match(images, ref, platform)
         except NoSuchImage:
             raise NoSuchImage(ref) from None  # Docker names it here as it was given, without a tag
+        except WrongPlatform as error:
+            wanted = format_platform(platform) if platform is not None else ""
+            raise NotFound(f"no suitable export target found for platform {wanted}") from error
         for image, names in matched:
             if image.id == images.host_id():
                 raise InvalidArgument(

@@ -17,7 +17,7 @@ from pathlib import Path
 from wherry.engine.clock import ZERO_TIME, format_time, now
 from wherry.engine.filters import Filters
 from wherry.engine.images import archives, exporting, listing, making
-from wherry.engine.images.catalog import Catalog, lookup_name, restore_names
+from wherry.engine.images.catalog import Catalog, WrongPlatform, lookup_name, restore_names
 from wherry.engine.images.changes import Change, parse_changes
 from wherry.engine.images.collector import Collector
 from wherry.engine.images.ingest import Ingest
@@ -38,9 +38,9 @@ from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import WorkerPool
 from wherry.model.container import ContainerConfig
-from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotFound, NotSupported
+from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotSupported
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform, RootMount
-from wherry.model.platforms import best_match, format_platform
+from wherry.model.platforms import best_match
 from wherry.model.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -58,16 +58,6 @@ def _silent(kind: str, action: str, actor_id: str, attributes: Mapping[str, str]
 
 def _unused(image_id: ImageId) -> Sequence[ImageUser]:  # noqa: ARG001 - the shape of `users`
     return ()
-
-
-class WrongPlatform(NotFound):
-    """The image is here, but not for the platform that was asked for."""
-
-    def __init__(self, ref: str, found: Platform, wanted: Platform) -> None:
-        super().__init__(
-            f"image with reference {ref} was found but its platform ({format_platform(found)}) does not"
-            f" match the specified platform ({format_platform(wanted)})"
-        )
 
 
 class Images:
@@ -271,15 +261,20 @@ class Images:
             raise Forbidden("the name host is that of the built-in image")
         self.point(reference.with_default_tag().canonical(), image.id, image.manifest)
 
-    def point(self, canonical: str, image_id: ImageId, target: Descriptor | None) -> None:
-        """Makes a canonical name mean an image, now; an event says so."""
-        self._point(canonical, image_id, target)
-        self.publish("tag", image_id, parse_reference(canonical).familiar())
-
-    def _point(self, canonical: str, image_id: ImageId, target: Descriptor | None) -> None:
+    def point(
+        self,
+        canonical: str,
+        image_id: ImageId,
+        target: Descriptor | None,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        """Makes a canonical name mean an image, now; an event says so unless it is to be `quiet`."""
         with self.catalog.transaction():
             self.catalog.point(canonical, image_id, target)
             self.catalog.put_image(replace(self.catalog.get(image_id), last_tag_time=now()))
+        if not quiet:
+            self.publish("tag", image_id, parse_reference(canonical).familiar())
 
     def publish(self, action: str, image_id: str, name: str, actor_id: str = "") -> None:
         """Publishes an event of an image, with its labels; `actor_id` when Docker shows the name there."""
@@ -453,9 +448,9 @@ class Images:
         image = await making.import_tar(
             self, stream, source=source, message=message, changes=changes, platform=platform
         )
-        self.publish("import", image.id, name or image.id)
         if name:
             self.point(name, image.id, image.manifest)
+        self.publish("import", image.id, image.id)
         return self._image(image.id)
 
     async def commit(
@@ -483,6 +478,7 @@ class Images:
             comment=comment,
             changes=changes,
         )
+        self.publish("create", image.id, image.id)
         if name:
             self.point(name, image.id, image.manifest)
         return self._image(image.id)
@@ -538,7 +534,7 @@ class Images:
         """See ImageSource."""
         for record in self.catalog.images():
             if record.manifest == target or target.digest in record.blobs:
-                self._point(f"{repository}@{target.digest}", record.id, target)
+                self.point(f"{repository}@{target.digest}", record.id, target, quiet=True)
                 return
 
     def retarget(self, image_id: ImageId, old: Descriptor, new: Descriptor) -> None:
