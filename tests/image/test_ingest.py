@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,21 @@ def describe(data: bytes) -> Descriptor:
     return Descriptor(media_type="x", digest=digest_of(data), size=len(data))
 
 
+Run = Callable[[Coroutine[object, object, object]], object]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """One loop for a whole test: workers of a pull are kept for the next layer."""
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
 @pytest.fixture(params=["erofs", "overlay2"])
-def images(request: pytest.FixtureRequest, tmp_path: Path):
+def images(request: pytest.FixtureRequest, tmp_path: Path, run: Run):
     with open_images(tmp_path, request.param) as service:
         yield service
-        asyncio.run(service.close())
+        run(service.close())
     assert [p.name for p in (tmp_path / "root/layers").iterdir() if p.name.startswith(".")] == []
 
 
@@ -57,26 +68,26 @@ async def take_in(
 @pytest.mark.parametrize(
     "data", [PACKED, zstandard.compress(LAYER), LAYER], ids=["gzip", "zstd", "plain"]
 )
-def test_a_layer_while_it_arrives(images: Images, data: bytes) -> None:
-    asyncio.run(take_in(images, data, digest_of(LAYER)))
+def test_a_layer_while_it_arrives(run: Run, images: Images, data: bytes) -> None:
+    run(take_in(images, data, digest_of(LAYER)))
     assert images.content.path(digest_of(data)).read_bytes() == data
     assert images.has_layer(digest_of(LAYER))
     assert not images.partial_path(digest_of(data)).exists()
     assert images.layers.get(digest_of(LAYER)).size_bytes == 300_000
 
 
-def test_gzip_of_many_members(images: Images) -> None:
+def test_gzip_of_many_members(run: Run, images: Images) -> None:
     data = b"".join(gzip.compress(LAYER[at : at + 1000]) for at in range(0, len(LAYER), 1000))
-    asyncio.run(take_in(images, data, digest_of(LAYER)))
+    run(take_in(images, data, digest_of(LAYER)))
     assert images.has_layer(digest_of(LAYER))
 
 
-def test_a_blob_that_is_no_layer(images: Images) -> None:
-    asyncio.run(take_in(images, b"anything", None))
+def test_a_blob_that_is_no_layer(run: Run, images: Images) -> None:
+    run(take_in(images, b"anything", None))
     assert images.content.read(digest_of(b"anything")) == b"anything"
 
 
-def test_an_earlier_attempt_counts(images: Images) -> None:
+def test_an_earlier_attempt_counts(run: Run, images: Images) -> None:
     descriptor = describe(PACKED)
     partial = images.partial_path(descriptor.digest)
     partial.write_bytes(PACKED[:100_000])
@@ -89,11 +100,13 @@ def test_an_earlier_attempt_counts(images: Images) -> None:
         ingest.advance(len(PACKED))
         await ingest.finish()
 
-    asyncio.run(resume())
+    run(resume())
     assert images.has_layer(digest_of(LAYER))
 
 
-def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(images: Images) -> None:
+def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(
+    run: Run, images: Images
+) -> None:
     descriptor = describe(PACKED)
     partial = images.partial_path(descriptor.digest)
     partial.write_bytes(PACKED[:100_000])
@@ -105,7 +118,7 @@ def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(images: Image
         await ingest.abort()
         await ingest.abort()
 
-    asyncio.run(abort())
+    run(abort())
     assert partial.read_bytes() == PACKED[:100_000]
     assert not images.has_layer(digest_of(LAYER))
     for path in images.layers.folder.iterdir():  # killed in the middle: start-up removes it
@@ -125,16 +138,21 @@ def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(images: Image
     ids=["diff-id", "digest", "garbage", "truncated", "no-tar"],
 )
 def test_damage_is_refused_with_one_sentence(
-    images: Images, data: bytes, diff_id: Digest, descriptor: Descriptor | None, sentence: str
+    run: Run,
+    images: Images,
+    data: bytes,
+    diff_id: Digest,
+    descriptor: Descriptor | None,
+    sentence: str,
 ) -> None:
     with pytest.raises(BadContent, match=sentence):
-        asyncio.run(take_in(images, data, diff_id, descriptor))
+        run(take_in(images, data, diff_id, descriptor))
     assert list(images.content.digests()) == []
     assert images.layers.all() == ()
     assert not images.partial_path((descriptor or describe(data)).digest).exists()
 
 
-def test_two_ingests_of_one_layer_at_once(images: Images) -> None:
+def test_two_ingests_of_one_layer_at_once(run: Run, images: Images) -> None:
     other = zstandard.compress(LAYER)
 
     async def both() -> None:
@@ -142,13 +160,13 @@ def test_two_ingests_of_one_layer_at_once(images: Images) -> None:
             take_in(images, PACKED, digest_of(LAYER)), take_in(images, other, digest_of(LAYER))
         )
 
-    asyncio.run(both())
+    run(both())
     assert images.has_layer(digest_of(LAYER))
     assert images.has_blob(digest_of(PACKED))
     assert images.has_blob(digest_of(other))
 
 
-def test_an_image_becomes_known_at_once_and_goes_whole(images: Images) -> None:
+def test_an_image_becomes_known_at_once_and_goes_whole(run: Run, images: Images) -> None:
     config = json.dumps({"rootfs": {"diff_ids": [digest_of(LAYER)]}, "config": {}}).encode()
     manifest = json.dumps(
         {
@@ -192,13 +210,13 @@ def test_an_image_becomes_known_at_once_and_goes_whole(images: Images) -> None:
         ]
         await images.collector.close()
 
-    asyncio.run(pull())
+    run(pull())
     assert list(images.content.digests()) == []
     assert images.layers.all() == ()
 
 
-def test_what_push_needs_is_compressed_once(images: Images) -> None:
-    async def run() -> None:
+def test_what_push_needs_is_compressed_once(run: Run, images: Images) -> None:
+    async def push() -> None:
         from tests.image.support import stream
 
         image = await images.import_(stream(LAYER), repository="local", tag="1")
@@ -211,4 +229,4 @@ def test_what_push_needs_is_compressed_once(images: Images) -> None:
         await images.add_repo_digest("example.org/pushed", first)
         assert images.get(image.id).repo_digests == (f"example.org/pushed@{first.digest}",)
 
-    asyncio.run(run())
+    run(push())

@@ -32,7 +32,8 @@ from wherry.image.content import BadContent, ContentStore, sync_folder
 from wherry.image.digest import digest_of, split_digest
 from wherry.image.layer.build import PendingLayer, confine, published
 from wherry.image.layer.mount import TAR_NAME
-from wherry.image.layer.streams import Beside, Decompressor, write_all
+from wherry.image.layer.streams import Beside, Decompressor
+from wherry.image.layer.writing import write_all
 from wherry.image.reference import InvalidReference, parse_reference
 from wherry.lib.jsonvalue import JsonError, JsonObject, JsonValue, get_int, get_str, get_strings
 from wherry.lib.tar.reader import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, TarReader

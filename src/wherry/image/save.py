@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wherry.image.config import OCI_INDEX, Manifest, descriptor_json
 from wherry.image.digest import split_digest
-from wherry.image.layer.streams import Buffered, write_all
+from wherry.image.layer.writing import Buffered, write_all
 from wherry.image.reference import Reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_objects, get_str
 from wherry.lib.tar.reader import DIRECTORY

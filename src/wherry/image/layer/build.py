@@ -31,9 +31,10 @@ from wherry.image.layer.record import (
     read_record,
     write_record,
 )
-from wherry.image.layer.streams import Decompressor, Digester, GrowingFile, Read, write_all
+from wherry.image.layer.streams import Decompressor, Digester, GrowingFile, Read
 from wherry.image.layer.tree import LayerTree
 from wherry.image.layer.unpack import write_tree
+from wherry.image.layer.writing import write_all
 from wherry.kernel.consts import PR
 from wherry.kernel.syscalls import prctl, syncfs
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from wherry.image.layer.streams import PIECE, Beside, write_all
+from wherry.image.layer.streams import PIECE, Beside
+from wherry.image.layer.writing import write_all
 from wherry.lib.jsonvalue import JsonValue, get_str
 from wherry.lib.worker import Report
 

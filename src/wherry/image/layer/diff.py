@@ -14,7 +14,8 @@ from pathlib import Path
 
 from wherry.image.layer.build import PendingLayer, confine
 from wherry.image.layer.merged import Entry, Folder, open_stack
-from wherry.image.layer.streams import PIECE, Buffered, Digester, write_all
+from wherry.image.layer.streams import PIECE, Digester
+from wherry.image.layer.writing import Buffered, write_all
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str, get_strings
 from wherry.lib.tar.reader import (
     BLOCK_DEVICE,

@@ -17,6 +17,8 @@ from typing import IO, cast
 import zstandard
 from isal import isal_zlib
 
+from wherry.image.layer.writing import write_all
+
 PIECE = 1 << 18
 _QUEUE = 16
 _BOMB_BYTES = 1 << 30
@@ -263,36 +265,6 @@ class Digester:
         self._hash.update(piece)
         if self._out is not None:
             write_all(self._out, piece)
-
-
-class Buffered:
-    """Gathers small writes into large ones."""
-
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def write(self, data: bytes) -> None:
-        """Takes bytes; passes them on now and then."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size >= PIECE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Passes on what is left."""
-        if self._pieces:
-            self._write(b"".join(self._pieces))
-            self._pieces.clear()
-            self._size = 0
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """write(2) until all is written."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _format_of(head: bytes) -> str:
