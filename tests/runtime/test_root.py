@@ -42,6 +42,17 @@ def test_overlay_of_layers(machine: Machine, kernel: str, count: int) -> None:
     assert os.getcwd() == str(Path.cwd())
 
 
+def test_a_long_upper_directory_with_commas(machine: Machine, kernel: str) -> None:
+    base = machine.scratch
+    for _ in range(3):
+        base = base / ("upper, " * 13)
+    (base / "u").mkdir(parents=True)
+    (base / "w").mkdir()
+    root = OverlayRoot(layers(machine, 2), str(base / "u"), str(base / "w"))
+    machine.run(docker_spec(["touch", "/x"]), root=root)
+    assert (base / "u/x").exists()
+
+
 def test_read_only_overlay(machine: Machine, kernel: str) -> None:
     result = machine.run(
         docker_spec(["sh", "-c", "touch /x || echo no"]), root=OverlayRoot(layers(machine, 3))

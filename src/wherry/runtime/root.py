@@ -75,18 +75,22 @@ def _open_overlay(root: OverlayRoot) -> int:
         return fd
     if may_use(*_LOWERDIR_PLUS):
         try:
-            return _mount_overlay(root, [(b"lowerdir+", os.fsencode(p)) for p in root.lowers])
+            layers = [(b"lowerdir+", os.fsencode(path)) for path in root.lowers]
+            if root.upper:
+                layers.append((b"upperdir", os.fsencode(root.upper)))
+                layers.append((b"workdir", os.fsencode(root.work)))
+            return _mount_overlay(root, layers)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
     return _open_overlay_short(root)
 
 
-def _mount_overlay(root: OverlayRoot, lowers: list[tuple[bytes, bytes]]) -> int:
+def _mount_overlay(root: OverlayRoot, layers: list[tuple[bytes, bytes]]) -> int:
     fs = syscalls.fsopen(b"overlay")
     try:
         syscalls.fsconfig(fs, FSCONFIG.SET_STRING, b"source", b"overlay")
-        for key, value in [*lowers, *_upper_options(root), *_FIXED_OPTIONS]:
+        for key, value in [*layers, *_FIXED_OPTIONS]:
             syscalls.fsconfig(fs, FSCONFIG.SET_STRING, key, value)
         if root.volatile and root.upper:
             syscalls.fsconfig(fs, FSCONFIG.SET_FLAG, b"volatile")
@@ -96,33 +100,32 @@ def _mount_overlay(root: OverlayRoot, lowers: list[tuple[bytes, bytes]]) -> int:
         os.close(fs)
 
 
-def _upper_options(root: OverlayRoot) -> list[tuple[bytes, bytes]]:
-    if not root.upper:
-        return []
-    return [(b"upperdir", os.fsencode(root.upper)), (b"workdir", os.fsencode(root.work))]
-
-
 def _open_overlay_short(root: OverlayRoot) -> int:
     """Before lowerdir+ all lowers are one string, of at most 255 bytes: name them by descriptor."""
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    lowers: list[int] = []
+    opened: list[int] = []
     try:
-        names = _enter_names(root, lowers)
-        if len(names) <= _STRING_BYTES:
-            return _mount_overlay(root, [(b"lowerdir", names)])
+        layers = _enter_names(root, opened)
+        if all(len(value) <= _STRING_BYTES for _, value in layers):
+            return _mount_overlay(root, layers)
     finally:
         os.fchdir(here)
-        for fd in (*lowers, here):
+        for fd in (*opened, here):
             os.close(fd)
     return _mount_in_helper(root)
 
 
-def _enter_names(root: OverlayRoot, lowers: list[int]) -> bytes:
-    """Make /proc/self/fd the working directory: there every layer has a short name."""
-    for path in root.lowers:
-        lowers += [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+def _enter_names(root: OverlayRoot, opened: list[int]) -> list[tuple[bytes, bytes]]:
+    """Make /proc/self/fd the working directory: there every directory has a short name, without a comma."""
+    for path in (*root.lowers, root.upper, root.work):
+        if path:
+            opened += [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
     os.chdir("/proc/self/fd")
-    return b":".join(b"%d" % fd for fd in lowers)
+    names = [b"%d" % fd for fd in opened]
+    layers = [(b"lowerdir", b":".join(names[: len(root.lowers)]))]
+    if root.upper:
+        layers += [(b"upperdir", names[-2]), (b"workdir", names[-1])]
+    return layers
 
 
 def _mount_in_helper(root: OverlayRoot) -> int:
@@ -155,15 +158,10 @@ def _mount_in_helper(root: OverlayRoot) -> int:
 def _mount_by_options(root: OverlayRoot) -> int:
     syscalls.mount(None, b"/", None, MS.REC | MS.PRIVATE)
     # Opened here: overlay takes only layers of the caller's own mount namespace.
-    words = [b"lowerdir=" + _enter_names(root, [])]
-    words += [key + b"=" + _escape(value) for key, value in _upper_options(root)]
-    words += [key + b"=" + value for key, value in _FIXED_OPTIONS]
+    options = [*_enter_names(root, []), *_FIXED_OPTIONS]
+    words = [key + b"=" + value for key, value in options]
     if root.volatile and root.upper:
         words.append(b"volatile")
     place = os.fsencode(root.lowers[0])
     syscalls.mount(b"overlay", place, b"overlay", MS(0), b",".join(words))
     return syscalls.open_tree(AT_FDCWD, place, OPEN_TREE.CLONE)
-
-
-def _escape(path: bytes) -> bytes:
-    return path.replace(b"\\", b"\\\\").replace(b",", b"\\,")
