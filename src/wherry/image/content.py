@@ -8,6 +8,7 @@ data in a worker or a thread.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 from wherry.image.digest import matches, new_hash, parse_digest, split_digest
 from wherry.model.digest import Digest
 from wherry.model.errors import InvalidArgument, NotFound
+
+logger = logging.getLogger(__name__)
 
 PARTIAL_MAX_AGE_S = 24 * 3600
 _MAX_SMALL_BLOB = 16 << 20
@@ -128,7 +131,10 @@ class ContentStore:
         for path in self.tmp.iterdir():
             if path.suffix == ".partial" and path.stat().st_mtime >= oldest:
                 continue
-            remove_tree(path)
+            try:
+                remove_tree(path)
+            except OSError as error:
+                logger.warning("remove %s: %s", path, error)
             removed += 1
         return removed
 
@@ -199,5 +205,8 @@ def _unlink_files(folder: int) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 left.append(entry.name)
             else:
-                os.unlink(entry.name, dir_fd=folder)
+                try:
+                    os.unlink(entry.name, dir_fd=folder)
+                except FileNotFoundError:
+                    pass  # a worker of an engine that was killed is just ending
     return left

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,6 +100,7 @@ class HostTree:
         self._fingerprint = ""
         self._watched: tuple[Path, ...] = ()
         self._is_stacked = _is_overlay(root)
+        self._lock = threading.Lock()  # asked from the loop and from threads
 
     def image_digest(self) -> str:
         """The hex digest that names what the image holds: this boot, its packages, this mask."""
@@ -121,6 +123,10 @@ class HostTree:
 
         Two trees, the mask and `/` itself, where `/` is an overlay already: the kernel stacks two, not three.
         """
+        with self._lock:
+            return self._make_current()
+
+    def _make_current(self) -> tuple[Path, ...]:
         if self._fingerprint and self._fingerprint == self._take_fingerprint():
             return self._trees()
         self._check_mounts()

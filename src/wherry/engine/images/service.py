@@ -7,6 +7,7 @@ Implements `wherry.engine.ingest`'s ImageSink.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -89,6 +90,7 @@ class Images:
         self._cached_layers: Callable[[], set[Digest]] = set
         self._configs: dict[ImageId, ImageConfig] = {}
         self._ingest_workers = WorkerPool()
+        self._preparing: asyncio.Future[None] | None = None
         self._restore()
 
     def set_users(self, users: Callable[[ImageId], Sequence[ImageUser]]) -> None:
@@ -110,6 +112,9 @@ class Images:
             await run_image_worker("wherry.image.layer.build:unpack", {"folder": folder})
             self.layers.reload(layer.diff_id)
         self.collector.collect(min_age_s=PARTIAL_MAX_AGE_S)  # a broken pull may go on where it was
+        self._preparing = asyncio.ensure_future(self._prepare_host())
+
+    async def _prepare_host(self) -> None:
         try:
             await run_blocking(self.host.current)
         except (NotSupported, OSError) as error:
@@ -117,6 +122,8 @@ class Images:
 
     async def close(self) -> None:
         """Unmounts the layers that no container has, and waits for what is being removed."""
+        if self._preparing is not None and not self._preparing.done():
+            await self._preparing
         await self._ingest_workers.close()
         await run_blocking(self._unmount)
         await self.collector.close()

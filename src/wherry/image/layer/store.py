@@ -159,7 +159,10 @@ class LayerStore:
         for folder in sorted(self.folder.iterdir()):
             if folder.name.startswith("."):
                 logger.info("removing half-made layer %s", folder.name)
-                remove_tree(folder)
+                try:
+                    remove_tree(folder)
+                except OSError as error:
+                    logger.warning("remove half-made layer %s: %s", folder.name, error)
                 continue
             try:
                 record = read_record(folder)
