@@ -53,9 +53,6 @@ NAMES = (
 )
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
-CAP_SYS_RESOURCE = NUMBERS["CAP_SYS_RESOURCE"]
-CAP_SYS_ADMIN = NUMBERS["CAP_SYS_ADMIN"]
-
 
 def last_cap() -> int:
     """The highest capability that the running kernel knows."""

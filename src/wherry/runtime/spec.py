@@ -88,6 +88,7 @@ class Process:
         "rlimits",
         "rows",
         "scheduler",
+        "selinux_label",
         "terminal",
         "user",
     )
@@ -111,6 +112,7 @@ class Process:
         adjust = document.get("oomScoreAdj")
         self.oom_score_adj = adjust if isinstance(adjust, int) else None
         self.apparmor_profile = get_str(document, "apparmorProfile")
+        self.selinux_label = get_str(document, "selinuxLabel")
         self.io_priority = get_object(document, "ioPriority")
         self.scheduler = get_object(document, "scheduler")
         if not self.args:
@@ -204,13 +206,12 @@ class ThrottleDevice:
 class WeightDevice:
     """A weight of one block device."""
 
-    __slots__ = ("leaf_weight", "major", "minor", "weight")
+    __slots__ = ("major", "minor", "weight")
 
     def __init__(self, document: JsonObject) -> None:
         self.major = get_int(document, "major")
         self.minor = get_int(document, "minor")
         self.weight = get_int(document, "weight")
-        self.leaf_weight = get_int(document, "leafWeight")
 
 
 class Resources:

@@ -155,6 +155,8 @@ def _check(spec: Spec, arguments: Arguments) -> None:
     for moment, hooks in spec.hooks.items():
         if hooks and moment not in SUPPORTED:
             raise RuntimeFailure(f"{moment} hooks are not supported")
+    if spec.process.selinux_label and os.path.exists("/sys/fs/selinux/enforce"):
+        raise RuntimeFailure("SELinux labels are not supported")
     detached = "detach" in arguments.flags or "keep" not in arguments.flags
     if spec.process.terminal and not arguments.value("console-socket"):
         interactive = os.isatty(0) and "detach" not in arguments.flags

@@ -66,7 +66,6 @@ class MountOptions:
         "attr_set",
         "copy_up",
         "data",
-        "idmap",
         "propagation",
         "recursive",
         "recursive_clr",
@@ -84,7 +83,6 @@ class MountOptions:
         self.data: list[tuple[str, str | None]] = []
         self.recursive = "bind" not in words or "rbind" in words
         self.copy_up = "tmpcopyup" in words
-        self.idmap = "idmap" in words or "ridmap" in words
         for word in words:
             self._take(word)
 
@@ -101,7 +99,7 @@ class MountOptions:
             self.propagation.append(PROPAGATION[word])
         elif word in SUPER_BLOCK:
             self.super_block.append(word)
-        elif word in IGNORED or word in {"tmpcopyup", "idmap", "ridmap"}:
+        elif word in IGNORED or word == "tmpcopyup":
             pass
         else:
             key, equals, value = word.partition("=")

@@ -39,7 +39,6 @@ _LIMITS.setdefault("RLIMIT_LOCKS", 10)
 _LIMITS.setdefault("RLIMIT_RTTIME", 15)
 _UNLIMITED = (1 << 64) - 1
 _ALL_CPUS = range(1024)
-MIN_NOFILE = 1024
 
 
 class CleanSlate(Step):
