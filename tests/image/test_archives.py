@@ -256,6 +256,26 @@ def test_a_client_that_goes_away_in_a_load_leaves_nothing(images: Images) -> Non
     assert list(images.content.digests()) == []
 
 
+def test_an_image_may_be_removed_while_it_is_saved(images: Images) -> None:
+    asyncio.run(load(images, old_docker_archive()))
+
+    async def run() -> bytes:
+        pieces = []
+        async for piece in images.save(["test:1"]):
+            if not pieces:
+                await images.remove("test:1")
+                await images.remove("test:2")
+            pieces.append(piece)
+        images.collect()
+        await images.collector.close()
+        return b"".join(pieces)
+
+    members = read_members(asyncio.run(run()))
+    (entry,) = json.loads(members["manifest.json"])
+    assert [members[layer] for layer in entry["Layers"]] == [BASE, TOP]
+    assert not images.has_layer(digest_of(TOP))
+
+
 def test_saving_what_is_not_there(images: Images) -> None:
     with pytest.raises(NoSuchImage, match=r"No such image: nope$"):
         images.save(["nope"])

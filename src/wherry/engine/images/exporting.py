@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from wherry.engine.clock import parse_time
@@ -37,9 +38,13 @@ Chosen = Sequence[tuple[Image, tuple[Reference, ...]]]
 
 async def save(images: Images, chosen: Chosen) -> AsyncIterator[bytes]:
     """Images as one archive."""
-    with images.collector.hold():
-        saved = [await _prepare(images, image, names) for image, names in chosen]
-        files, blobs = build_layout(saved)
+    with ExitStack() as guard:
+        with images.collector.hold():
+            saved = [await _prepare(images, image, names) for image, names in chosen]
+            files, blobs = build_layout(saved)
+            # From here on only these are kept: a client may read as slowly as it likes.
+            guard.enter_context(images.protect(blobs))
+            guard.enter_context(images.protect(d for image, _ in chosen for d in image.diff_ids))
         paths = {digest: images.layer_tar(digest) for digest in blobs}
         request: dict[str, JsonValue] = {"members": build_members(files, blobs, paths)}
         async for data in stream_worker("wherry.image.save:save", request):
