@@ -37,10 +37,10 @@ class Services:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.registries = Registries(config, policy, environment)
-        sources = BlobSources(Store(images.folder.parent / "state.db"))
+        self.sources = BlobSources(Store(images.folder.parent / "state.db"))
         self.downloads = Downloads(images, policy)
-        self.pulls = Pulls(self.registries, images, self.downloads, sources)
-        self.pushes = Pushes(self.registries, images, sources)
+        self.pulls = Pulls(self.registries, images, self.downloads, self.sources)
+        self.pushes = Pushes(self.registries, images, self.sources)
         self.distribution = Distribution(self.registries)
 
 

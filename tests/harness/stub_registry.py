@@ -79,8 +79,7 @@ class StubRegistry:
                     self.wfile.write(answer.body[: answer.cut_after])
                     self.close_connection = True
                     return
-                with contextlib.suppress(ConnectionError):
-                    self.wfile.write(answer.body)
+                self.wfile.write(answer.body)
 
             def read_body(self, length: int) -> bytes:
                 """What comes of it, when the connection breaks before its end."""
@@ -98,7 +97,11 @@ class StubRegistry:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Clients that go away are what these tests are about."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 

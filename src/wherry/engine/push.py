@@ -27,10 +27,11 @@ from wherry.model.oci_image import Index, Manifest, parse_diff_ids, parse_manife
 from wherry.model.progress import Progress
 from wherry.registry.auth import ANONYMOUS, Credentials
 from wherry.registry.client import RegistryClient, Upload
-from wherry.registry.errors import NoCredentials, RegistryFailure
+from wherry.registry.errors import NoCredentials, RegistryFailure, ResponseError
 from wherry.registry.retry import next_delay_s
 
 _MONOLITHIC_BYTES = 64 * 1024
+_MOUNT_ATTEMPTS = 3
 _PIECE_BYTES = 1 << 20
 _UPDATE_INTERVAL_S = 0.1
 
@@ -239,13 +240,11 @@ class _BlobPush:
                 sent = 0 if upload is None else upload.offset
                 try:
                     if upload is None:
-                        how = await self._avoid_upload(blob.descriptor)
+                        how, upload = await self._avoid_upload(blob.descriptor)
                         if how:
                             self._line(blob, how)
                             return
-                        upload = await self._client.start_upload(self._reference.path)
-                        if upload is None:
-                            raise Internal("registry mounted a blob that nobody asked it to")
+                        upload = upload or await self._open_session()
                     elif not await self._client.refresh_upload(self._reference.path, upload):
                         upload = None
                         continue
@@ -262,17 +261,37 @@ class _BlobPush:
                         self._line(blob, f"Retrying in {round(delay)} seconds")
                     await asyncio.sleep(delay)
 
-    async def _avoid_upload(self, descriptor: Descriptor) -> str:
-        """How the repository has got the blob without an upload; empty when it has not."""
+    async def _open_session(self) -> Upload:
+        upload = await self._client.start_upload(self._reference.path)
+        if upload is None:
+            raise Internal("registry mounted a blob that nobody asked it to")
+        return upload
+
+    async def _avoid_upload(self, descriptor: Descriptor) -> tuple[str, Upload | None]:
+        """How the repository has got the blob without an upload; else an empty text.
+
+        A registry that does not mount answers with an upload session, which is used then.
+        """
         path, digest = self._reference.path, descriptor.digest
         if await self._client.find_blob(path, digest) is not None:
-            return "Layer already exists"
-        for source in self._sources.find(self._reference.domain, digest):
-            if source == path:
-                continue
-            if await self._client.start_upload(path, digest, source) is None:
-                return f"Mounted from {source}"
-        return ""
+            return "Layer already exists", None
+        sources = [
+            source
+            for source in self._sources.find(self._reference.domain, digest)
+            if source != path
+        ]
+        upload = None
+        for source in sources[:_MOUNT_ATTEMPTS]:
+            try:
+                upload = await self._client.start_upload(path, digest, source)
+            except ResponseError as failure:
+                # What this user may not read there is uploaded.
+                if failure.status not in {401, 403, 404}:
+                    raise
+            else:
+                if upload is None:
+                    return f"Mounted from {source}", None
+        return "", upload
 
     async def _upload(self, blob: _Blob, upload: Upload) -> None:
         path, digest = self._reference.path, blob.descriptor.digest

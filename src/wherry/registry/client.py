@@ -143,7 +143,10 @@ class RegistryClient:
             return Descriptor(media_type=media_type, digest=Digest(digest), size=size)
 
     async def get_manifest(self, path: str, reference: str) -> Manifest:
-        """The manifest or index of a tag or digest. Raises ContentMismatch when the digest is not its."""
+        """The manifest or index of a tag or digest.
+
+        Raises ContentMismatch when it is not what the digest, or the registry's own header, says.
+        """
         async with self._request(
             "GET",
             f"/v2/{path}/manifests/{reference}",
@@ -153,11 +156,13 @@ class RegistryClient:
             if response.status != 200:
                 raise await response.error()
             body = await response.read(MAX_MANIFEST_BYTES)
-            announced = response.header("Docker-Content-Digest")
-            wanted = reference if ":" in reference else announced
-            digest = compute_digest(body, wanted.partition(":")[0] or "sha256")
-            if ":" in reference and digest != reference:
-                raise ContentMismatch(f"manifest verification failed for digest {reference}")
+            expected = response.header("Docker-Content-Digest")
+            if ":" in reference:
+                expected = reference
+            algorithm = expected.partition(":")[0]
+            digest = compute_digest(body, algorithm if algorithm == "sha512" else "sha256")
+            if expected and digest != expected:
+                raise ContentMismatch(f"manifest verification failed for digest {expected}")
             return Manifest(
                 descriptor=Descriptor(
                     media_type=_manifest_type(response, body), digest=digest, size=len(body)

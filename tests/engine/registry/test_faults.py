@@ -40,6 +40,7 @@ from tests.harness.stub_registry import (
 )
 
 from wherry.engine.pull import PullRequest
+from wherry.engine.push import PushRequest
 from wherry.image.content import BadContent
 from wherry.image.reference import parse_reference
 from wherry.model.errors import EngineError
@@ -208,6 +209,25 @@ def test_a_manifest_of_another_digest_is_refused(stub: StubRegistry, images: Fak
         EngineError, match=f"manifest verification failed for digest {image.digest}"
     ):
         pull(images, f"{stub.host}/app@{image.digest}")
+
+
+def test_a_manifest_of_another_digest_than_its_header_is_refused(
+    stub: StubRegistry, images: FakeImages
+) -> None:
+    image = make_image([{"a": b"1"}])
+    wrong = digest_of(b"other")
+    stub.rules.append(
+        lambda request: (
+            Answer(
+                headers={"Content-Type": image.media_type, "Docker-Content-Digest": wrong},
+                body=image.manifest,
+            )
+            if "/manifests/" in request.path
+            else None
+        )
+    )
+    with pytest.raises(EngineError, match=f"manifest verification failed for digest {wrong}"):
+        pull(images, f"{stub.host}/app:v1")
 
 
 def test_a_list_that_names_itself_is_refused(stub: StubRegistry, images: FakeImages) -> None:
@@ -547,6 +567,32 @@ def test_a_cut_upload_goes_on_where_the_registry_has_it(
     assert len(resumed) == 2
     assert not resumed[1].startswith("0-")
     assert resumed[1].endswith(f"-{len(image.blobs[image.layers[0]]) - 1}")
+
+
+def test_a_mount_that_is_refused_or_not_done_becomes_an_upload(
+    stub: StubRegistry, images: FakeImages
+) -> None:
+    def refuse(request: Request) -> Answer | None:
+        if "mount" in request.query and request.query["from"] == ["secret"]:
+            return error(403, "DENIED", "requested access to the resource is denied")
+        return None
+
+    stub.rules.append(refuse)
+    uploads = Uploads(stub)
+    image = make_image([{"a": os.urandom(1000)}])
+    name = f"{stub.host}/app:v1"
+    keep(images, name, image)
+
+    async def work(services: Services) -> None:
+        digests = [Digest(digest) for digest in image.blobs]
+        services.sources.remember(f"{stub.host}/other", digests)
+        services.sources.remember(f"{stub.host}/secret", digests)
+        async for _ in services.pushes.push(PushRequest(reference=parse_reference(name))):
+            pass
+
+    with_services(images, work)
+    assert stub.manifests["v1"][1] == image.manifest
+    assert len(uploads.sessions) == len(image.blobs)
 
 
 def test_login(stub: StubRegistry, images: FakeImages) -> None:
