@@ -208,6 +208,23 @@ def test_save_load_save_gives_the_same_bytes(images: Images, tmp_path: Path) -> 
         asyncio.run(second.close())
 
 
+def test_a_pulled_image_comes_back_from_its_archive_with_every_digest(
+    images: Images, tmp_path: Path
+) -> None:
+    asyncio.run(load(images, oci_archive()))
+    saved = asyncio.run(save(images, "example.org/team/app:3"))
+    (tmp_path / "second").mkdir()
+    with open_images(tmp_path / "second", images.driver) as second:
+        lines = asyncio.run(load(second, saved))
+        assert lines[-1] == "Loaded image: example.org/team/app:3\n"
+        assert (
+            second.get("example.org/team/app:3").manifest
+            == images.get("example.org/team/app:3").manifest
+        )
+        assert asyncio.run(save(second, "example.org/team/app:3")) == saved
+        asyncio.run(second.close())
+
+
 def test_loading_twice_costs_nothing(images: Images) -> None:
     asyncio.run(load(images, old_docker_archive()))
     before = sorted(images.content.digests())

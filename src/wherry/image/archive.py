@@ -183,13 +183,19 @@ class _Archive:
             raise BadContent(f"manifest.json is not JSON: {error}") from error
         if not isinstance(entries, list):
             raise BadContent("manifest.json is not a list")
+        # Docker 25 and later, and we, write an OCI layout beside it: its manifests keep every digest.
+        known: dict[Digest, _Plan] = {}
+        if self._find("index.json") is not None:
+            known = {digest_of(plan.config): plan for plan in self._oci_images() if plan}
         for entry in entries:
             if not isinstance(entry, dict):
                 raise BadContent("manifest.json: expected objects")
             try:
-                yield self._docker_plan(entry)
+                plan = self._docker_plan(entry)
             except JsonError as error:
                 raise BadContent(f"manifest.json: {error}") from error
+            same = known.get(digest_of(plan.config))
+            yield plan if same is None else replace(same, names=plan.names)
 
     def _docker_plan(self, entry: JsonObject) -> _Plan:
         config = self._read(get_str(entry, "Config"))
@@ -209,8 +215,14 @@ class _Archive:
         return _Plan(config, tuple(layers), get_strings(entry, "RepoTags"))
 
     def _oci_plans(self) -> Iterator[_Plan]:
+        plans = [plan for plan in self._oci_images() if plan is not None]
+        if not plans:
+            raise BadContent("the archive holds no images")
+        yield from plans
+
+    def _oci_images(self) -> Iterator[_Plan | None]:
+        """What index.json leads to, indexes in it included."""
         pending = [(entry, 0) for entry in parse_index(self._read("index.json"))]
-        found = False
         while pending:
             descriptor, depth = pending.pop(0)
             name = self._blob(descriptor.digest)
@@ -227,12 +239,7 @@ class _Archive:
                     for below in parse_index(data)
                 ]
             elif descriptor.media_type in MANIFEST_TYPES or not descriptor.media_type:
-                plan = self._oci_plan(descriptor, data)
-                if plan is not None:
-                    found = True
-                    yield plan
-        if not found:
-            raise BadContent("the archive holds no images")
+                yield self._oci_plan(descriptor, data)
 
     def _oci_plan(self, descriptor: Descriptor, data: bytes) -> _Plan | None:
         manifest = parse_manifest(data)
