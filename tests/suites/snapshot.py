@@ -343,6 +343,32 @@ class SnapshotSuite:
             (first / "x").write_bytes(b"changed")
             assert (second / "x").read_bytes() == b"1"
 
+    def test_volatile_only_when_asked_for(self) -> None:
+        image = self.make(Tar().add("x"))
+        assert not asyncio.run(self.images.create_snapshot(image, "c1")).volatile
+        assert asyncio.run(self.images.create_snapshot(image, "c2", volatile=True)).volatile
+        with open_images(self.folder, self.driver) as again:
+            assert (again.root_mount("c1").volatile, again.root_mount("c2").volatile) == (
+                False,
+                True,
+            )
+
+    def test_a_snapshot_over_nothing(self) -> None:
+        mount = asyncio.run(self.images.create_snapshot(None, "c1"))
+        with mounted(mount, self.folder / "mounted") as root:
+            assert (root / "etc/hostname").is_file()
+            (root / "x").write_bytes(b"1")
+        image = asyncio.run(self.images.commit("c1", config=ContainerConfig(cmd=("x",))))
+        assert self.names_of(image) == {"x"}
+
+    def test_an_unchanged_snapshot_commits_dockers_empty_layer(self) -> None:
+        image = self.make(Tar().add("x"))
+        asyncio.run(self.images.create_snapshot(image, "c1"))
+        made = asyncio.run(self.images.commit("c1", config=ContainerConfig(cmd=("x",))))
+        empty = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+        assert made.diff_ids == (*image.diff_ids, empty)
+        assert self.tree_of(made) == self.tree_of(image)
+
     def test_a_snapshot_outlives_the_engine_and_the_machine(self) -> None:
         image = self.make(Tar().add("x", b"1"))
         mount = asyncio.run(self.images.create_snapshot(image, "c1"))
