@@ -159,7 +159,12 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                 *StoreRoutes(images, distribution).routes(),
                 *NetworkRoutes(
                     networks,
-                    Connections(settings=settings, roster=services.roster, networks=networks),
+                    Connections(
+                        settings=settings,
+                        roster=services.roster,
+                        networks=networks,
+                        resolvers=services.resolvers,
+                    ),
                 ).routes(),
                 *VolumeRoutes(volumes).routes(),
                 *absent_routes(),

@@ -27,6 +27,7 @@ from wherry.engine.containers.update import Updater
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.images import ImageUser
+from wherry.engine.resolvers import Names, Resolvers
 from wherry.engine.restore import Restore, RestoredNetworks, RestoredVolumes
 from wherry.engine.settings import EngineSettings
 from wherry.engine.store import Store
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 _CHECKPOINT_INTERVAL_S = 30.0
 
 
-class Networking(NetworkAttacher, RestoredNetworks, Protocol):
+class Networking(NetworkAttacher, RestoredNetworks, Names, Protocol):
     """Networks as containers and start-up need them."""
 
 
@@ -64,6 +65,7 @@ class ContainerServices:
         self.cgroup_version = cgroup_version()
         self.roster = roster = Roster(store)
         self._health = HealthChecks(roster=roster, events=events)
+        self.resolvers = Resolvers(networks)
         self._discarder = Discarder(
             settings=settings, roster=roster, images=images, volumes=volumes, events=events
         )
@@ -75,6 +77,7 @@ class ContainerServices:
             shims=shims,
             events=events,
             health=self._health,
+            resolvers=self.resolvers,
             discard=self._discarder.discard,
         )
         self._stopper = Stopper(
@@ -136,6 +139,7 @@ class ContainerServices:
         await self._health.close()
         await self._stopper.close()
         await self._lifecycle.close()
+        await self.resolvers.close()
         await self._discarder.close()
         await self.execs.close()
         await self._tasks.close()

@@ -12,9 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.host_files import build_resolv_conf, read_resolver
+from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.state import ALIVE
 from wherry.engine.networks import Networks
+from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
+from wherry.engine.shims import ShimGone, ShimLaunchError
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import WorkerError, run_worker
 from wherry.model.container import Container, Endpoint, EndpointConfig, Status
@@ -27,8 +31,16 @@ _WORKER = "wherry.engine.network_worker"
 class Connections:
     """The seam between containers and networks after a container was made."""
 
-    def __init__(self, *, settings: EngineSettings, roster: Roster, networks: Networks) -> None:
+    def __init__(
+        self,
+        *,
+        settings: EngineSettings,
+        roster: Roster,
+        networks: Networks,
+        resolvers: Resolvers,
+    ) -> None:
         self._settings = settings
+        self._resolvers = resolvers
         self._roster = roster
         self._networks = networks
 
@@ -50,6 +62,8 @@ class Connections:
             if endpoint is not None:
                 record = replace(record, endpoints={**record.endpoints, network.name: endpoint})
             self._roster.replace(handle, record)
+            if endpoint is not None and has_names(record):
+                await self._give_resolver(handle)
 
     async def disconnect(self, network_ref: str, ref: str, *, force: bool = False) -> None:
         """Raises NoSuchNetwork, NoSuchContainer, NotFound (forced), InvalidArgument, Internal."""
@@ -95,6 +109,21 @@ class Connections:
             self._settings.container_dir(record.id) / "hosts", add=_hosts_line(record, endpoint)
         )
         return endpoint
+
+    async def _give_resolver(self, handle: ContainerHandle) -> None:
+        """To a container that was on no network with names so far."""
+        if handle.shim is None or self._resolvers.is_serving(handle.id):
+            return
+        record = handle.record
+        try:
+            sockets = await handle.shim.open_resolver()
+        except ShimGone:
+            return
+        except ShimLaunchError as exc:
+            raise Internal(f"open the resolver of container {record.name}: {exc}") from exc
+        self._resolvers.serve(record, sockets)
+        text = build_resolv_conf(read_resolver(), record.host_config, with_resolver=True)
+        _write_in_place(self._settings.container_dir(record.id) / "resolv.conf", text)
 
     async def _leave(
         self,
@@ -180,6 +209,16 @@ def _hosts_line(record: Container, endpoint: Endpoint) -> str:
     if record.config.domainname:
         names = f"{names}.{record.config.domainname} {names}"
     return f"{endpoint.ip_address}\t{names}\n" if endpoint.ip_address else ""
+
+
+def _write_in_place(path: Path, text: str) -> None:
+    """The container has this very file mounted."""
+    try:
+        with path.open("r+", encoding="utf-8") as file:
+            file.truncate()
+            file.write(text)
+    except OSError as exc:
+        raise Internal(f"write {path}: {exc.strerror}") from exc
 
 
 def _edit_hosts(path: Path, *, add: str = "", drop: str = "") -> None:

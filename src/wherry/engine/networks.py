@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from wherry.engine.dnsnames import build_dns_names, rename_endpoint
 from wherry.engine.store import Store, Table
 from wherry.kernel.netlink.rtnl import Rtnl
 from wherry.model.container import (
@@ -42,6 +43,7 @@ from wherry.model.network import (
     NetworkId,
     NetworkMember,
 )
+from wherry.network.dns import split_network
 from wherry.network.firewall import BridgeNetwork, Firewall, PublishedPort
 from wherry.network.ipam import DEFAULT_POOLS, AddressPool, build_mac, find_free_subnet
 from wherry.network.ports import parse_container_port, reserve_port
@@ -66,6 +68,7 @@ class _Attachment:
 
     member: NetworkMember
     address: str
+    endpoint: Endpoint
     ports: list[PublishedPort] = field(default_factory=list)
     holders: list[socket.socket] = field(default_factory=list)
 
@@ -400,7 +403,7 @@ class Networks:
         endpoint_id = secrets.token_hex(32)
         if record.driver != "bridge" or live.pool is None:
             endpoint = Endpoint(network_id=record.id, endpoint_id=endpoint_id, config=config)
-            self._join(live, container, _Attachment(_member(container, endpoint), ""))
+            self._join(live, container, _Attachment(_member(container, endpoint), "", endpoint))
             return endpoint, None
         if config.ipv4_address and record.predefined:
             raise InvalidArgument(
@@ -421,7 +424,7 @@ class Networks:
             ip_address=plain,
             ip_prefix_len=int(prefix),
             mac_address=mac,
-            dns_names=_dns_names(container, config) if named else None,
+            dns_names=build_dns_names(container, config) if named else None,
             config=config,
         )
         values = InterfaceValues(
@@ -433,7 +436,7 @@ class Networks:
             addresses=(address,),
             gateway=live.pool.gateway if default_route and not record.internal else "",
         )
-        self._join(live, container, _Attachment(_member(container, endpoint), plain))
+        self._join(live, container, _Attachment(_member(container, endpoint), plain, endpoint))
         return endpoint, values
 
     def _join(self, live: _Live, container: Container, attachment: _Attachment) -> None:
@@ -525,6 +528,40 @@ class Networks:
             attachment = live.members.get(container.id)
             if attachment is not None:
                 attachment.member = replace(attachment.member, name=container.name)
+                attachment.endpoint = rename_endpoint(container, attachment.endpoint)
+
+    def find_addresses(self, container_id: str, name: str) -> tuple[str, ...] | None:
+        """What the name, in lower case, means to a container; None when it is nobody's on its networks."""
+        own = self._named_networks_of(container_id)
+        for wanted, network in split_network(name):
+            for live in own:
+                if network in {"", live.record.name.lower()}:
+                    found = _find_members(live, live.members[container_id], wanted)
+                    if found:
+                        return found
+        return None
+
+    def find_name(self, container_id: str, address: str) -> str:
+        """`container.network` of an address on one of a container's networks, or ""."""
+        for live in self._named_networks_of(container_id):
+            for attachment in live.members.values():
+                if address and attachment.address == address:
+                    return f"{attachment.member.name}.{live.record.name}"
+        return ""
+
+    def may_leave(self, container_id: str) -> bool:
+        """Whether one of a container's networks leads outside."""
+        return any(
+            container_id in live.members and not live.record.internal
+            for live in self._live.values()
+        )
+
+    def _named_networks_of(self, container_id: str) -> list[_Live]:
+        return [
+            live
+            for live in self._live.values()
+            if not live.record.predefined and container_id in live.members
+        ]
 
     async def restore(self, containers: Iterable[Container]) -> None:
         """Takes in what running containers hold, after a restart of the engine."""
@@ -533,7 +570,9 @@ class Networks:
                 live = self._live.get(endpoint.network_id) or self._find_by_name(name)
                 if live is None:
                     continue
-                attachment = _Attachment(_member(container, endpoint), endpoint.ip_address)
+                attachment = _Attachment(
+                    _member(container, endpoint), endpoint.ip_address, endpoint
+                )
                 if endpoint.ip_address and live.pool is not None:
                     live.pool.hold(endpoint.ip_address)
                 for container_port, published in container.ports.items():
@@ -570,11 +609,19 @@ def _member(container: Container, endpoint: Endpoint) -> NetworkMember:
     )
 
 
-def _dns_names(container: Container, config: EndpointConfig) -> tuple[str, ...]:
-    names = [container.name, *(config.aliases or ()), container.id[:12]]
-    if container.config.hostname:
-        names.append(container.config.hostname)
-    return tuple(dict.fromkeys(names))
+def _find_members(live: _Live, asker: _Attachment, wanted: str) -> tuple[str, ...]:
+    """By the asker's own links first, then by the names of all members."""
+    for link in asker.endpoint.config.links:
+        ref, _, alias = link.partition(":")
+        if wanted == (alias or ref).lower():
+            for container_id, attachment in live.members.items():
+                if attachment.member.name == ref or (ref and container_id.startswith(ref)):
+                    return (attachment.address,)
+    return tuple(
+        attachment.address
+        for attachment in live.members.values()
+        if any(wanted == name.lower() for name in attachment.endpoint.dns_names or ())
+    )
 
 
 def _overlap(

@@ -116,6 +116,7 @@ class ShimRequest:
     stdin: Literal["none", "open", "once"] = "none"
     log: LogTarget | None = None
     interfaces: Sequence[InterfaceValues] = ()
+    with_resolver: bool = False
     attachments: Sequence[Attachment] = ()
     waiters: Sequence[int] = ()
 
@@ -154,7 +155,8 @@ class ShimHandle:
     """A live container. `pidfd` is of its init process; both belong to the handle until `release`.
 
     `exited` gives the exit record; the engine records it, frees names, ports and addresses, and calls
-    `release`. `execs` holds those that were not released yet, also after `Shims.adopt`. `on_detach` is called with the exec's
+    `release`. `resolver` are the sockets of its resolver (`runtime.resolver`), for who
+    serves them to take. `execs` holds those that were not released yet, also after `Shims.adopt`. `on_detach` is called with the exec's
     id, or None for the container itself, when a client has typed its detach keys.
     """
 
@@ -171,6 +173,7 @@ class ShimHandle:
         cgroup_systemd: bool,
         execs: Mapping[str, int] | None = None,
         exec_codes: Mapping[str, int] | None = None,
+        resolver: Sequence[int] = (),
     ) -> None:
         """`execs` are the process ids of those that the shim has already, `exec_codes` how others ended."""
         self.container_id = container_id
@@ -185,6 +188,7 @@ class ShimHandle:
         for exec_id, code in (exec_codes or {}).items():
             self.execs[exec_id] = ExecHandle(exec_id, 0, peer, self._forget_exec)
             self.execs[exec_id].exited.set_result(code)
+        self.resolver: Sequence[int] = resolver
         self.on_detach: Callable[[str | None], None] | None = None
         self._folder = folder
         self._peer = peer
@@ -240,6 +244,11 @@ class ShimHandle:
         """
         reply = await self._peer.request({"op": "open_root"})
         return reply.fds.pop(0)
+
+    async def open_resolver(self) -> Sequence[int]:
+        """The sockets of the container's resolver, made if it has none. Raises ShimGone, ShimLaunchError."""
+        reply = await self._peer.request({"op": "open_resolver"})
+        return reply.fds
 
     async def add_waiter(self, fd: int) -> None:
         """Gives the shim a spare of a `POST …/wait` connection. Raises ShimGone."""
@@ -424,6 +433,7 @@ class Shims:
             peer=peer,
             pid=get_int(reply.body, "pid"),
             pidfd=reply.fds.pop(0),
+            resolver=reply.fds,
             cgroup_path=get_str(reply.body, "cgroup"),
             cgroup_systemd=bool(reply.body.get("systemd")),
             execs={
@@ -508,6 +518,7 @@ class Shims:
             peer=peer,
             pid=get_int(reply.body, "pid"),
             pidfd=reply.fds.pop(0),
+            resolver=reply.fds,
             cgroup_path=request.cgroup_path,
             cgroup_systemd=request.cgroup_systemd,
         )
@@ -592,6 +603,7 @@ def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
             "attributes": dict(log.attributes),
         },
         "interfaces": [asdict(interface) for interface in request.interfaces],
+        "with_resolver": request.with_resolver,
         "attachments": _encode_attachments(request.attachments),
         "waiters": len(request.waiters),
     }

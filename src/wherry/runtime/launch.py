@@ -21,6 +21,7 @@ from wherry.runtime.errors import LaunchError, StepError, describe_exception
 from wherry.runtime.init import run_init, run_joiner, run_pid_joiner
 from wherry.runtime.interface import Interface
 from wherry.runtime.plan import Plan, build_plan, process_steps
+from wherry.runtime.resolver import open_resolver
 from wherry.runtime.root import Root
 from wherry.runtime.seccomp import Filter
 from wherry.runtime.spec import IdMapping, Process, Spec
@@ -37,7 +38,7 @@ NO_NAMESPACES = CLONE(0)
 class Launched:
     """A process that runs its program now; the descriptors are the caller's to close."""
 
-    __slots__ = ("console", "devpts", "namespaces", "pid", "pidfd", "root", "seccomp")
+    __slots__ = ("console", "devpts", "namespaces", "pid", "pidfd", "resolver", "root", "seccomp")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Launched:
         devpts: int = -1,
         namespaces: CLONE = NO_NAMESPACES,
         seccomp: Filter | None = None,
+        resolver: tuple[int, int] | None = None,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
@@ -56,6 +58,7 @@ class Launched:
         self.root = root  # holds the root's mount; also the way to see the container's files
         self.devpts = devpts  # the container's devpts, or -1
         self.namespaces = namespaces  # those that are not the host's: what an exec joins
+        self.resolver = resolver  # UDP and TCP sockets of 127.0.0.11
         self.seccomp = seccomp  # the container's filter: execs get the same
 
 
@@ -66,6 +69,7 @@ def launch(
     stdio: Stdio | None,
     cgroup: Cgroup,
     interfaces: tuple[Interface, ...] = (),
+    with_resolver: bool = False,
     gate: int = -1,
     for_parent: bool = False,
     outlive: bool = False,
@@ -76,7 +80,8 @@ def launch(
 
     `stdio` is None for a terminal (the pty comes from the container's devpts) and otherwise three
     descriptors that stay the caller's. The cgroup may have been made already. With `for_parent` the
-    process is a child of the caller's parent, which reaps it and whose end it shares.
+    process is a child of the caller's parent, which reaps it and whose end it shares. `with_resolver` opens
+    the sockets of `runtime.resolver` in its network namespace.
 
     For a runtime that is a command: with `gate`, a FIFO open both ways, it returns when everything but the
     exec is done, and that waits for a byte in it; `outlive` lets the process live on when its parent
@@ -113,6 +118,7 @@ def launch(
             context,
             cgroup,
             interfaces,
+            with_resolver=with_resolver,
             for_parent=for_parent,
             before_root=before_root,
         )
@@ -131,12 +137,14 @@ def _start(
     cgroup: Cgroup,
     interfaces: tuple[Interface, ...],
     *,
+    with_resolver: bool,
     for_parent: bool,
     before_root: Callable[[int], None] | None,
 ) -> Launched:
     report, context.report = os.pipe2(os.O_CLOEXEC)
     context.go, go = os.pipe2(os.O_CLOEXEC)
     pid = pidfd = cgroup_fd = -1
+    resolver: tuple[int, int] | None = None
     step = "clone"
     try:
         cgroup_fd = cgroup.open_for_clone()
@@ -156,6 +164,8 @@ def _start(
             set_oom_score(pid, spec.process.oom_score_adj)
         step = "network"
         wire(interfaces, pid)
+        if with_resolver:
+            resolver = open_resolver(pidfd)
         if before_root is not None:
             before_root(pid)
         try:
@@ -166,8 +176,9 @@ def _start(
     except BaseException as error:
         if pid > 0:
             end_process(pid)
-        if pidfd >= 0:
-            os.close(pidfd)
+        for fd in (pidfd, *(resolver or ())):
+            if fd >= 0:
+                os.close(fd)
         if isinstance(error, OSError):
             # When init has failed meanwhile, that is the cause, and what we met its consequence.
             await_exec(report)
@@ -186,6 +197,7 @@ def _start(
         devpts=context.devpts,
         namespaces=namespaces_of(spec),
         seccomp=plan.seccomp,
+        resolver=resolver,
     )
 
 

@@ -15,10 +15,20 @@ class ProgramFds:
     """The shim's descriptors of a program; -1 for one that it does not have.
 
     `stdin`, `stdout`, `stderr` are our ends of the pipes, or the pty's master twice and none; `root` holds
-    the root's mount; `devpts` is where execs get their ptys from.
+    the root's mount; `devpts` is where execs get their ptys from; the resolver's are the sockets of `runtime.resolver`.
     """
 
-    __slots__ = ("console", "devpts", "pidfd", "root", "stderr", "stdin", "stdout")
+    __slots__ = (
+        "console",
+        "devpts",
+        "pidfd",
+        "resolver_streams",
+        "resolver_udp",
+        "root",
+        "stderr",
+        "stdin",
+        "stdout",
+    )
 
     def __init__(self) -> None:
         self.pidfd = -1
@@ -28,11 +38,24 @@ class ProgramFds:
         self.console = -1
         self.root = -1
         self.devpts = -1
+        self.resolver_udp = -1
+        self.resolver_streams = -1
 
     def pack(self) -> tuple[list[str], list[int]]:
         """Names and values of those there are: a message cannot carry a -1."""
         names = [name for name in self.__slots__ if getattr(self, name) >= 0]
         return names, [getattr(self, name) for name in names]
+
+    def resolver(self) -> list[int]:
+        """Copies of the resolver's sockets, or none."""
+        return [os.dup(fd) for fd in (self.resolver_udp, self.resolver_streams) if fd >= 0]
+
+    def close_resolver(self) -> None:
+        """Its sockets keep the network namespace alive. Idempotent."""
+        for fd in (self.resolver_udp, self.resolver_streams):
+            if fd >= 0:
+                os.close(fd)
+        self.resolver_udp = self.resolver_streams = -1
 
     @classmethod
     def unpack(cls, names: Sequence[str], values: list[int]) -> ProgramFds:

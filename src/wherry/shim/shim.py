@@ -37,6 +37,7 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.logs.codec import STDERR, STDOUT
 from wherry.runtime.cgroups import Cgroup, open_cgroup
+from wherry.runtime.resolver import open_resolver
 from wherry.shim.log import open_log
 from wherry.shim.loop import READ, WRITE, Loop, Timer
 from wherry.shim.program import Program, ProgramFds
@@ -141,6 +142,7 @@ class Shim:
             "close_stdin": self._close_stdin,
             "add_waiter": self._add_waiter,
             "open_root": self._open_root,
+            "open_resolver": self._open_resolver,
             "release_exec": self._release_exec,
             "release": self._release,
         }
@@ -158,7 +160,8 @@ class Shim:
         # The attachments' descriptors are gone from the list: those left are of clients that wait.
         self._waiters = fds
         self._say(
-            {"re": get_int(body, "re"), "pid": self._init.pid}, [os.dup(self._init.fds.pidfd)]
+            {"re": get_int(body, "re"), "pid": self._init.pid},
+            [os.dup(self._init.fds.pidfd), *self._init.fds.resolver()],
         )
         self._orphans: list[
             int
@@ -262,7 +265,7 @@ class Shim:
                 {"exec_id": exec_id, "exit_code": code}
                 for exec_id, code in self._untold_codes.items()
             ],
-        }, [os.dup(self._init.fds.pidfd)]
+        }, [os.dup(self._init.fds.pidfd), *self._init.fds.resolver()]
 
     def _tell_ends(self) -> None:
         """What has ended while nobody listened."""
@@ -338,6 +341,15 @@ class Shim:
             raise _Gone
         return {}, [os.dup(self._init.fds.root)]
 
+    def _open_resolver(self, _: Message) -> _Answer:
+        """For a container that was not started on a network with names and is on one now."""
+        fds = self._init.fds
+        if self._is_freed or self._init.exit_code is not None:
+            raise _Gone
+        if fds.resolver_udp < 0:
+            fds.resolver_udp, fds.resolver_streams = open_resolver(fds.pidfd)
+        return {}, fds.resolver()
+
     def _release_exec(self, message: Message) -> None:
         self._untold_codes.pop(get_str(message.body, "exec_id"), None)
         program = self._ended_execs.pop(get_str(message.body, "exec_id"), None)
@@ -401,6 +413,7 @@ class Shim:
     def _end(self, program: Program) -> None:
         on_drained = self._end_container if program is self._init else self._end_exec
         finished_at_ns = time.time_ns()
+        program.fds.close_resolver()
         program.session.drain(lambda: on_drained(program, finished_at_ns))
 
     def _end_container(self, _: Program, finished_at_ns: int) -> None:

@@ -191,6 +191,7 @@ class _ContainerStart:
                 stdio=stdio,
                 cgroup=self._cgroup,
                 interfaces=interfaces,
+                with_resolver=get_bool(self._body, "with_resolver"),
                 for_parent=True,
             ),
         )
@@ -219,6 +220,8 @@ def _start(
     fds.console = program.console
     fds.root = program.root
     fds.devpts = program.devpts
+    if program.resolver is not None:
+        fds.resolver_udp, fds.resolver_streams = program.resolver
     return fds, program
 
 

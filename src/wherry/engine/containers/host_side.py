@@ -177,7 +177,12 @@ class HostSide:
             hosts = build_hosts(record, (), gateway=gateway, head=head)
         else:
             hosts = build_hosts(record, addresses, gateway=gateway, links=self._linked(record))
-        resolv = build_resolv_conf(resolver, host, keep_local=host.network_mode == "host")
+        resolv = build_resolv_conf(
+            resolver,
+            host,
+            keep_local=host.network_mode == "host",
+            with_resolver=has_names(record),
+        )
         _write_text(folder / "hosts", hosts)
         _write_text(folder / "hostname", record.config.hostname + "\n")
         _write_text(folder / "resolv.conf", resolv)
@@ -197,6 +202,11 @@ class HostSide:
                     found.append((endpoint.ip_address, tuple(names)))
                     break
         return found
+
+
+def has_names(record: Container) -> bool:
+    """Whether the container is on a network with names, and so has a resolver of its own."""
+    return any(endpoint.dns_names is not None for endpoint in record.endpoints.values())
 
 
 def cgroup_path(settings: EngineSettings, record: Container) -> str:

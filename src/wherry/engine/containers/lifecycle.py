@@ -29,6 +29,7 @@ from wherry.engine.containers.host_side import (
     JoinedNamespaces,
     allow_second_mount,
     cgroup_path,
+    has_names,
     read_start_time,
 )
 from wherry.engine.containers.log_options import log_target
@@ -38,6 +39,7 @@ from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttache
 from wherry.engine.containers.spec import SpecInputs, build_spec
 from wherry.engine.containers.wait import answer_end
 from wherry.engine.events import Events
+from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import (
     ExitRecord,
@@ -88,6 +90,7 @@ class Lifecycle:
         shims: Launcher,
         events: Events,
         health: HealthChecks,
+        resolvers: Resolvers,
         discard: Discard,
     ) -> None:
         """`discard` removes an ended container of `--rm`."""
@@ -98,6 +101,7 @@ class Lifecycle:
         self._shims = shims
         self._events = events
         self._health = health
+        self._resolvers = resolvers
         self._discard = discard
         self._host = HostSide(settings, roster)
         self._tasks = Tasks("containers")
@@ -179,6 +183,7 @@ class Lifecycle:
             stdin=stdin,
             log=log_target(self._settings, record),
             interfaces=interfaces,
+            with_resolver=has_names(record),
             attachments=clients,
             waiters=[spare for waiter in handle.waiters if (spare := waiter.take_spare()) >= 0],
         )
@@ -283,6 +288,7 @@ class Lifecycle:
     def watch(self, handle: ContainerHandle, shim: ShimHandle) -> None:
         """Takes in the end of a live shim, also of one that an earlier engine started."""
         handle.shim = shim
+        self._resolvers.serve(handle.record, shim.resolver)
         shim.on_detach = lambda exec_id: self._note_detach(handle, exec_id)
         shim.exited.add_done_callback(lambda _: self._note_exit(handle, shim))
         self._health.begin(handle)
@@ -336,6 +342,7 @@ class Lifecycle:
             "die",
             {"exitCode": str(exit_code), "execDuration": str(int(ran_s))},
         )
+        self._resolvers.stop(handle.id)
         await self._disconnect(before)
         self._host.release(before)
         handle.teardown = self._tasks.promise(_tear_down(handle, release), f"free {handle.id}")

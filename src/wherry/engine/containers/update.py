@@ -17,6 +17,7 @@ from wherry.engine.containers.resources import (
 from wherry.engine.containers.restart_policy import check_restart_policy, is_restarting_policy
 from wherry.engine.containers.seams import NetworkAttacher
 from wherry.engine.containers.validate import NAME
+from wherry.engine.dnsnames import rename_endpoint
 from wherry.engine.events import Events
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import ShimGone
@@ -68,7 +69,12 @@ class Updater:
                     "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
                 )
             try:
-                self._roster.rename(handle, replace(record, name=name))
+                renamed = replace(record, name=name)
+                endpoints = {
+                    network: rename_endpoint(renamed, endpoint)
+                    for network, endpoint in record.endpoints.items()
+                }
+                self._roster.rename(handle, replace(renamed, endpoints=endpoints))
             except Conflict as exc:
                 raise Conflict(f"Error when allocating new name: {exc}") from exc
             self._networks.rename_member(handle.record)

@@ -155,6 +155,11 @@ def verdict(code: int) -> bytes:
     return _expression("immediate", _be32(1, NFT_REG_VERDICT), _nest(2, _nest(2, _be32(1, code))))
 
 
+def load_value(register: int, data: bytes) -> bytes:
+    """immediate: `data` into `register`."""
+    return _expression("immediate", _be32(1, register), _value(2, data))
+
+
 def interface_name(name: str) -> bytes:
     """An interface's name as meta iifname and oifname compare it."""
     return name.encode().ljust(IFNAMSIZ, b"\0")

@@ -58,6 +58,7 @@ RT_SCOPE_LINK = 253
 RTN_UNICAST = 1
 
 IFF_UP = 1
+LOOPBACK_INDEX = 1  # of lo, in every network namespace
 AF_UNSPEC = 0
 AF_INET = 2
 AF_INET6 = 10

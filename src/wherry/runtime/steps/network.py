@@ -5,12 +5,10 @@ from __future__ import annotations
 import _socket
 import os
 
-from wherry.kernel.netlink.rtnl import Rtnl
+from wherry.kernel.netlink.rtnl import LOOPBACK_INDEX, Rtnl
 from wherry.runtime.context import Context
 from wherry.runtime.interface import Interface
 from wherry.runtime.steps import Step
-
-LOOPBACK_INDEX = 1
 
 
 class Network(Step):
