@@ -70,6 +70,7 @@ logger = logging.getLogger(__name__)
 
 _KILLED_EXIT_CODE = 137
 _SPAWNER_PATIENCE_S = 10.0
+_HELLO_PATIENCE_S = 60.0
 _LAUNCH_TRIES = 4
 _KILL_PATIENCE_S = 10.0
 
@@ -422,8 +423,9 @@ class Shims:
             return await asyncio.to_thread(_bury_adopted, folder, state)
         peer = Peer(Channel(connection))
         try:
-            reply = await peer.request({"op": "hello"})
-        except (ShimGone, ShimLaunchError):
+            async with asyncio.timeout(_HELLO_PATIENCE_S):
+                reply = await peer.request({"op": "hello"})
+        except (ShimGone, ShimLaunchError, TimeoutError):
             peer.close()
             return await asyncio.to_thread(_bury_adopted, folder, read_state(folder_fd))
         return ShimHandle(
@@ -557,7 +559,7 @@ class Shims:
             await asyncio.sleep(delay_s)
             try:
                 await self._start_spawner()
-            except (OSError, ShimGone) as error:
+            except (OSError, SpawnerLost) as error:
                 logger.error("start spawner: %s", error)
                 delay_s = min(5.0, delay_s * 2 + 0.1)
                 continue

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +18,15 @@ from pathlib import Path
 from wherry.engine.shimpeer import Peer
 from wherry.lib.jsonvalue import get_str
 from wherry.shim.interpreter import SPAWNER_PROGRAM, spawn_interpreter
-from wherry.shim.protocol import Channel, Message, open_pair
+from wherry.shim.protocol import Channel, Message, open_pair, send_fork
 from wherry.shim.slots import SLOT_PREFIX
+from wherry.shim.spawner import READY
 
 _REFILL_DELAY_S = 0.01
 _CLOSE_PATIENCE_S = 5.0
 _MOST_CLASSES = 4
+_SO_SNDBUFFORCE = 32
+_REQUESTS_SIZE = 4 << 20
 
 
 class Spawner:
@@ -39,28 +43,57 @@ class Spawner:
             raise
         finally:
             theirs.close()
+        ours.settimeout(0)
+        with contextlib.suppress(OSError):
+            # Room for thousands of requests: a burst of starts must never find the queue full.
+            ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _REQUESTS_SIZE)
+        self._control = ours
         self._pidfd = os.pidfd_open(self.pid)
         self._on_lost: Callable[[], None] | None = None
         self._notify = on_lost
-        self._peer = Peer(Channel(ours))
-        self._peer.subscribe(Message.close, self._lose)
-        self._ended = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+        self._loop = asyncio.get_running_loop()
+        self._is_ready = self._loop.create_future()
+        self._ended = self._loop.create_future()
+        self._loop.add_reader(ours.fileno(), self._read)
+        self._loop.add_reader(self._pidfd, self._reap)
 
     async def ready(self) -> None:
-        """Returns when it has imported everything. Raises ShimGone when it ends before."""
-        await self._peer.request({"op": "hello"})
+        """Returns when it has imported everything. Raises SpawnerLost when it ends before."""
+        await self._is_ready
         self._on_lost = self._notify
 
     def fork_shim(self, control_fd: int, slot_path: str = "") -> None:
-        """Asks for a shim that takes orders from `control_fd`, which is given up; for a slot with a path."""
-        self._peer.send({"op": "fork", "slot": slot_path}, [control_fd])
+        """Asks for a shim that takes orders from `control_fd`, which is given up; for a slot with a path.
+
+        Raises SpawnerLost.
+        """
+        if not send_fork(self._control, slot_path, control_fd):
+            raise SpawnerLost
 
     async def close(self) -> None:
         """Closes the connection, which ends it, and waits for that."""
         self._on_lost = None
-        self._peer.close()
+        self._close_control()
         await self._ended
+
+    def _read(self) -> None:
+        try:
+            data = self._control.recv(len(READY))
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if data:
+            self._is_ready.set_result(None)
+        else:
+            self._close_control()
+
+    def _close_control(self) -> None:
+        if self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()
+        if not self._is_ready.done():
+            self._is_ready.set_exception(SpawnerLost())
 
     def _lose(self) -> None:
         on_lost, self._on_lost = self._on_lost, None
@@ -68,11 +101,11 @@ class Spawner:
             on_lost()
 
     def _reap(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pidfd)
+        self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
+        self._close_control()
         self._ended.set_result(None)
         self._lose()
 

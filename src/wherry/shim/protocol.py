@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import marshal
 import os
 import socket
 from collections import deque
@@ -33,7 +34,7 @@ _KIND_DESCRIPTORS = b"F"
 _F_ADD_SEALS = 1033
 _F_GET_SEALS = 1034
 _ALL_SEALS = 0xF  # seal, shrink, grow, write
-_MSG_CMSG_CLOEXEC = 0x40000000
+MSG_CMSG_CLOEXEC = 0x40000000
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF)
 
 
@@ -59,16 +60,22 @@ class Message:
 class Channel:
     """One end of a connection. Owns the socket, and the descriptors given to `send`."""
 
-    __slots__ = ("_fds", "_greeted", "_queue", "_socket", "_welcomed", "closed")
+    __slots__ = ("_fds", "_greeted", "_is_private", "_queue", "_socket", "_welcomed", "closed")
 
-    def __init__(self, connection: socket.socket, *, welcomed: bool = False) -> None:
-        """`welcomed`: another process has read the peer's first message."""
+    def __init__(
+        self, connection: socket.socket, *, welcomed: bool = False, is_private: bool = False
+    ) -> None:
+        """`welcomed`: another process has read the peer's first message.
+
+        `is_private`: between a process and its fork, in marshal's form, which touches least memory.
+        """
         connection.settimeout(0)
         self._socket = connection
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._fds: list[int] = []
-        self._greeted = False
-        self._welcomed = welcomed
+        self._greeted = is_private
+        self._is_private = is_private
+        self._welcomed = welcomed or is_private
         self.closed = False
 
     def fileno(self) -> int:
@@ -85,7 +92,10 @@ class Channel:
         if not self._greeted:
             self._greeted = True
             body = {"version": PROTOCOL_VERSION, **body}
-        payload = json.dumps(body, separators=(",", ":")).encode()
+        if self._is_private:
+            payload = marshal.dumps(body)
+        else:
+            payload = json.dumps(body, separators=(",", ":")).encode()
         owned = list(fds or ())
         if self.closed:
             close_all(owned)
@@ -128,7 +138,7 @@ class Channel:
         while not self.closed:
             try:
                 datagram, ancillary, flags, _ = self._socket.recvmsg(
-                    _DATAGRAM_LIMIT, socket.CMSG_SPACE(4 * 253), _MSG_CMSG_CLOEXEC
+                    _DATAGRAM_LIMIT, socket.CMSG_SPACE(4 * 253), MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 return None
@@ -175,16 +185,20 @@ class Channel:
                 payload = _unseal(fds.pop())
             elif kind != _KIND_INLINE:
                 raise ProtocolError(f"message of unknown kind {kind!r}")
-            body = json.loads(payload)
+            body = (
+                marshal.loads(payload)  # noqa: S302 # the peer is this very program, forked
+                if self._is_private
+                else json.loads(payload)
+            )
             if not isinstance(body, dict):
                 raise ProtocolError("message is not an object")
             if not self._welcomed:
                 if body.get("version") != PROTOCOL_VERSION:
                     raise ProtocolError(f"peer speaks protocol version {body.get('version')!r}")
                 self._welcomed = True
-        except ValueError as error:
+        except (ValueError, EOFError, TypeError) as error:
             message.close()
-            raise ProtocolError(f"message is not JSON: {error}") from error
+            raise ProtocolError(f"message cannot be decoded: {error}") from error
         except ProtocolError:
             message.close()
             raise
@@ -198,6 +212,20 @@ class Channel:
     def _drop_fds(self) -> None:
         close_all(self._fds)
         self._fds = []
+
+
+def send_fork(control: socket.socket, slot_path: str, shim_fd: int) -> bool:
+    """Asks the spawner for a shim; False when it is gone. `shim_fd` is given up."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [shim_fd]))]
+    try:
+        control.sendmsg([slot_path.encode() + b"\0"], rights, socket.MSG_NOSIGNAL)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return False
+    finally:
+        os.close(shim_fd)
+    return True
 
 
 def open_pair() -> tuple[socket.socket, socket.socket]:

@@ -70,8 +70,6 @@ def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
     status = 1
     try:
         os.setsid()
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
         wake_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
@@ -81,6 +79,7 @@ def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
         if started is None or "error" in started.body:
             _end_without_container(control_fd, helper, started, slot_path)
         else:
+            helper.wait_until_idle()
             engine = Channel(socket.socket(fileno=control_fd), welcomed=True)
             title.write(f"wherry-shim {get_str(started.body, 'folder')}")
             Shim(engine, started, wake_fd).run()

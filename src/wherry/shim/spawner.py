@@ -1,7 +1,9 @@
 """The spawner: a small single-threaded process that forks shims, so that no start pays for an interpreter.
 
 It has imported all that a shim needs (a shim imports nothing after its fork: an upgrade may have replaced
-the files), stays in the host's namespaces, holds no secrets, and ends when the engine does.
+the files), stays in the host's namespaces, holds no secrets, and ends when the engine does. The engine's
+requests are datagrams of the bare minimum: a slot's cgroup path or nothing, ended by NUL, and the descriptor
+from which the shim takes orders. The spawner itself says only `READY`, once.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import select
 import signal
 import socket
 import sys
@@ -17,48 +18,42 @@ import sys
 from wherry.kernel import syscalls
 from wherry.kernel.consts import PR
 from wherry.kernel.title import TitleRoom
-from wherry.lib.jsonvalue import get_int, get_str
 from wherry.runtime.cgroups.hierarchy import hierarchies
 from wherry.runtime.errors import SpecError
 from wherry.runtime.seccomp import DEFAULT_PROFILE, build_filter
-from wherry.shim.protocol import Channel, Message, ProtocolError
+from wherry.shim.protocol import MSG_CMSG_CLOEXEC
 from wherry.shim.shim import run_shim
 
+READY = b"ready"
+_PATH_LIMIT = 4096
+_RIGHTS_SPACE = socket.CMSG_SPACE(4)
 _DEFAULT_CAPABILITIES = 0xA80425FB  # Docker's fourteen
 
 
 def run_spawner(control_fd: int) -> None:
     """Serves the engine on its connection until that closes. Never returns in a shim."""
+    # The end of the engine's connection ends this process; shims inherit what is ignored here.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     # Shims need no reaping, nor do the orphans of one that was killed, whose parent this process becomes.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _raise_oom_score()
-    channel = Channel(socket.socket(fileno=control_fd))
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
+    control = socket.socket(fileno=control_fd)
     _fill_caches()
     title = TitleRoom()
     gc.collect()
     gc.freeze()
-    while not channel.closed:
-        poll.poll()
-        try:
-            while (message := channel.receive()) is not None:
-                _serve(channel, message, title)
-        except ProtocolError as error:
-            sys.stderr.write(f"spawner: {error}\n")
+    control.send(READY)
+    while True:
+        slot_path, rights, _, _ = control.recvmsg(_PATH_LIMIT, _RIGHTS_SPACE, MSG_CMSG_CLOEXEC)
+        if not rights:
             return
-
-
-def _serve(channel: Channel, message: Message, title: TitleRoom) -> None:
-    operation = get_str(message.body, "op")
-    if operation == "hello":
-        channel.send({"re": get_int(message.body, "re"), "pid": os.getpid()})
-    elif operation == "fork" and len(message.fds) == 1 and os.fork() == 0:
-        channel.close()
-        run_shim(message.fds[0], title, get_str(message.body, "slot"))
-    message.close()
+        shim_fd = int.from_bytes(rights[0][2], sys.byteorder)
+        if os.fork() == 0:
+            control.close()
+            run_shim(shim_fd, title, slot_path.rstrip(b"\0").decode())
+        os.close(shim_fd)
 
 
 def _fill_caches() -> None:

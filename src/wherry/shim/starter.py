@@ -33,6 +33,7 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.errors import LaunchError
+from wherry.runtime.init import keep_only
 from wherry.runtime.interface import Interface
 from wherry.runtime.launch import Launched, execute, launch
 from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
@@ -62,18 +63,26 @@ class Helper:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
-                work(Channel(theirs))
+                work(Channel(theirs, is_private=True))
             except BaseException:  # noqa: BLE001 # the helper's edge: its parent sees it end
                 sys.stderr.write(traceback.format_exc())
                 sys.stderr.flush()
             finally:
                 os._exit(0)
         theirs.close()
-        self.channel = Channel(ours)
+        self.channel = Channel(ours, is_private=True)
 
     def wait(self) -> Message | None:
         """Its message, or None when it ended without one. Blocking."""
         return await_message(self.channel)
+
+    def wait_until_idle(self) -> None:
+        """Until it has closed the connection, its last descriptor. Blocking."""
+        while not self.channel.closed:
+            message = await_message(self.channel)
+            if message is not None:
+                message.close()
+        self.channel.close()
 
     def wait_for_end(self) -> None:
         """Blocking; reaps it."""
@@ -114,6 +123,8 @@ def start_container(engine_fd: int, shim: Channel, slot_path: str) -> None:
         },
         [start.folder_fd, start.listener.detach(), *fds, *order.fds],
     )
+    # A slot's helper is frozen with the container when that is paused right now: it must hold nothing by then.
+    keep_only([shim.fileno()])
 
 
 def start_exec(

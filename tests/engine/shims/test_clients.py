@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.engine.shims.conftest import Bench, Story, build_process, connect
+from tests.engine.shims.conftest import Bench, Story, build_process, connect, wait_until
 
 from wherry.engine.shims import ExecRequest, ShimGone, ShimHandle, ShimLaunchError
 
@@ -139,7 +139,7 @@ def test_terminal(play: Play) -> None:
         await client.read_until(b"/dev/pts/0\r\n")
         await client.write(b"\x10\x11")
         await client.read_to_end()
-        assert detached == [None]
+        await wait_until(lambda: detached == [None])
         again, attachment = connect(stdin=True)
         await handle.attach(attachment)
         await again.write(b"exit 7\n")
