@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,8 @@ class StubLayers:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for half_made in folder.glob(".new-*"):
+            remove_tree(half_made)
 
     def init_layer(self, lowers: Sequence[Path], root: Attributes) -> Path:
         """The mount points for an image whose trees are `lowers`, topmost first."""
@@ -101,9 +104,9 @@ class StubLayers:
         target = self._folder / name
         if target.is_dir():
             return target
-        temporary = self._folder / f".new-{name}-{os.getpid()}"
-        remove_tree(temporary)
-        temporary.mkdir()
+        # A name of its own: the steps of a build ask for the same layer from several threads at once.
+        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
+        temporary.chmod(0o755)
         for stub in stubs:
             _make(temporary, stub)
         for stub in reversed(stubs):  # children before their directory, whose times they change
@@ -111,7 +114,12 @@ class StubLayers:
                 set_attributes(temporary / stub.path, stub.attributes)
         # Not synced: there is no file data in it, and journals keep the order of names, so that after a
         # power cut the folder is whole or not there. A sync here would be felt in `create`.
-        temporary.rename(target)
+        try:
+            temporary.rename(target)
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+            remove_tree(temporary)  # another thread was sooner
         return target
 
 
