@@ -15,8 +15,9 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
-from typing import IO, NoReturn
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import IO
 
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_bool, get_str
 
@@ -38,7 +39,16 @@ def forbid_imports() -> None:
     builtins.__import__ = _refuse_import
 
 
-def _refuse_import(name: str, *_: object, **__: object) -> NoReturn:
+def _refuse_import(
+    name: str,
+    globals: object = None,  # noqa: A002, ARG001 - the names that Python passes
+    locals: object = None,  # noqa: A002, ARG001 - the names that Python passes
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """What `import` does from then on: a module that is loaded is only a name, no file is looked for."""
+    if level == 0 and name in sys.modules:
+        return sys.modules[name if fromlist else name.partition(".")[0]]
     raise ImportError(f"import of {name} inside an untrusted root")
 
 
