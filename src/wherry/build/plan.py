@@ -63,6 +63,7 @@ class ImageState:
     config: ContainerConfig = field(default_factory=ContainerConfig)
     author: str = ""
     args: tuple[tuple[str, str | None], ...] = ()  # in order of ARG
+    args_over_env: frozenset[str] = frozenset()  # given by an ARG after the ENV of that name
     cmd_is_set: bool = False
     workdir_is_set: bool = False
 
@@ -213,10 +214,10 @@ class _Planner:
         self._trigger = False
 
     def variables(self) -> dict[str, str]:
-        """What words of this stage may use: arguments, over which ENV wins."""
-        values = {name: value for name, value in self.state.args if value is not None}
-        values.update(self.environment())
-        return values
+        """What words of this stage may use: ENV and arguments, the later one where both have a name."""
+        args = {name: value for name, value in self.state.args if value is not None}
+        over = {name: args[name] for name in self.state.args_over_env if name in args}
+        return {**args, **self.environment(), **over}
 
     def environment(self) -> dict[str, str]:
         """ENV as a mapping."""
@@ -275,8 +276,9 @@ class _Planner:
         ]
         environment = self.environment()
         environment.update(pairs)
-        state = self.with_config(
-            env=tuple(f"{name}={value}" for name, value in environment.items())
+        state = replace(
+            self.with_config(env=tuple(f"{name}={value}" for name, value in environment.items())),
+            args_over_env=self.state.args_over_env - {name for name, _ in pairs},
         )
         return self.config_step(instruction, _join("ENV", pairs), state)
 
@@ -303,7 +305,11 @@ class _Planner:
                 value = self.resolution.globals[name]
             shown.append(name if value is None else f"{name}={value}")
             kept = tuple(pair for pair in self.state.args if pair[0] != name)
-            self.state = replace(self.state, args=(*kept, (name, value)))
+            self.state = replace(
+                self.state,
+                args=(*kept, (name, value)),
+                args_over_env=self.state.args_over_env | ({name} if value is not None else set()),
+            )
         after, self.state = self.state, state
         return self.config_step(instruction, "ARG " + " ".join(shown), after)
 
@@ -317,12 +323,9 @@ class _Planner:
             if mount.type != "secret" and not mount.target and mount.type != "ssh":
                 raise SyntaxProblem('invalid mount target ""', mount.type)
         sources = tuple(self._mount_source(mount) for mount in mounts)
-        environment = self.environment()
-        shown_args = [
-            f"{name}={environment.get(name, value or '')}" for name, value in self.state.args
-        ]
-        count = [f"|{len(shown_args)}"] if shown_args else []
         values = self.variables()
+        shown_args = [f"{name}={values.get(name, '')}" for name, _ in self.state.args]
+        count = [f"|{len(shown_args)}"] if shown_args else []
         proxies = tuple(
             f"{name}={value}"
             for name, value in sorted(self.resolution.build_args.items())

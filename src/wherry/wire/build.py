@@ -41,7 +41,7 @@ class BuildPreface(Struct, kw_only=True, rename="pascal"):
 
 
 class BuildPlan(Struct, kw_only=True):
-    """All steps that are shown, in order; the first has number 1."""
+    """All steps that are shown, in order; a step's number is its place here, from 0."""
 
     names: list[str]
 

@@ -276,7 +276,7 @@ async def _step_lines(
 
 
 class _StepLines:
-    """Events as lines. Only steps that change files are shown; their numbers count from 1."""
+    """Events as lines. Only steps that change files are shown; their numbers are places in the plan."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
@@ -286,7 +286,7 @@ class _StepLines:
         match event:
             case Planned():
                 shown = [(at, name) for at, name in enumerate(event.names) if name]
-                self._numbers = {at: number for number, (at, _) in enumerate(shown, 1)}
+                self._numbers = {at: number for number, (at, _) in enumerate(shown)}
                 return wire.BuildLine(plan=wire.BuildPlan(names=[name for _, name in shown]))
             case Notice():
                 return wire.BuildLine(stream=event.text)

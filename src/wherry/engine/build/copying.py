@@ -10,8 +10,10 @@ Everything is imported before the first foreign file is read.
 
 from __future__ import annotations
 
+import bz2
 import errno
 import hashlib
+import lzma
 import os
 import posixpath
 import stat
@@ -54,6 +56,8 @@ CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 MAX_LINKS = 40
 ARCHIVE_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 PIECE = 1 << 20
+# The decompressor imports these when it meets such an archive, which is too late once imports are forbidden.
+DECOMPRESSORS = (bz2, lzma)
 
 
 class CopyError(Exception):

@@ -24,6 +24,7 @@ from wherry.engine.build.mounts import (
     Prepared,
     absolute,
     bind,
+    clear_mounts,
     make_folders,
     mount_root,
     prepare_agents,
@@ -113,6 +114,7 @@ class Runner:
                 await self._shims.forget(container_id, 1)
             self._journal.delete(container_id)
             logger.info("killed build step %s of an earlier engine", container_id[:12])
+        await asyncio.to_thread(clear_mounts, self._run)
 
     async def run(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wherry.engine.build.layers import Layer
+from wherry.engine.clock import now
 
 Listener = Callable[[int, bytes], None]
 MAX_BUFFER = 1 << 20
@@ -18,6 +19,7 @@ class Done:
 
     layer: Layer | None
     content: str = ""
+    created: str = ""  # set here: everybody who waited records the same moment
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Flights:
             flight.output(stream, data)
 
         async def run() -> Done:
-            return await do(output)
+            return replace(await do(output), created=now())
 
         task = asyncio.get_running_loop().create_task(run(), name=f"build step {key[:12]}")
         flight = Flight(task)

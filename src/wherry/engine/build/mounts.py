@@ -23,6 +23,7 @@ from wherry.build.plan import HEREDOC_FOLDER, RunStep
 from wherry.engine.build.records import StepFailed
 from wherry.kernel import syscalls
 from wherry.kernel.consts import AT_FDCWD, MNT, MOVE_MOUNT, MS, RESOLVE
+from wherry.kernel.mountinfo import read_mountinfo
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.model.image import RootMount
 from wherry.runtime.root import OverlayRoot, open_root
@@ -47,6 +48,8 @@ class Prepared:
         for path in reversed(self.mounted):
             with contextlib.suppress(OSError):
                 syscalls.umount2(os.fsencode(path), MNT.DETACH)
+                path.rmdir()
+                path.parent.rmdir()
         self.mounted.clear()
         for lock in self.locks:
             lock.release()
@@ -100,6 +103,18 @@ def mount_root(root: RootMount, target: Path) -> None:
         syscalls.move_mount(fd, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT.F_EMPTY_PATH)
     finally:
         os.close(fd)
+
+
+def clear_mounts(folder: Path) -> None:
+    """Unmounts and removes what an earlier engine left below RUN/build. Blocking."""
+    for mount in reversed(read_mountinfo()):
+        if mount.mount_point.startswith(f"{folder}/"):
+            with contextlib.suppress(OSError):
+                syscalls.umount2(os.fsencode(mount.mount_point), MNT.DETACH)
+    for parent, folders, _ in os.walk(folder, topdown=False):
+        for name in folders:
+            with contextlib.suppress(OSError):
+                Path(parent, name).rmdir()
 
 
 def make_folders(parent: Path, names: Sequence[str]) -> tuple[Path, ...]:

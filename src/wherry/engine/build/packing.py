@@ -49,8 +49,6 @@ def clamp_times(folder: Path, epoch: int) -> None:
 def _clamp(fd: int, limit_ns: int) -> None:
     for name in os.listdir(fd):
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-            continue
         if stat.S_ISDIR(status.st_mode):
             child = os.open(name, DIRECTORY_FLAGS, dir_fd=fd)
             try:

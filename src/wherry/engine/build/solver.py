@@ -452,8 +452,11 @@ class Build:
             history=(*before.history, entry),
         )
 
-    def _now(self) -> str:
-        return now() if self.epoch is None else format_time(self.epoch * 1_000_000_000)
+    def _now(self, moment: str = "") -> str:
+        """The time to write down: this moment, another one, or SOURCE_DATE_EPOCH."""
+        if self.epoch is not None:
+            return format_time(self.epoch * 1_000_000_000)
+        return moment or now()
 
     def _solve_config(self, step: Step, before: StageResult, *, no_cache: bool) -> Solved:
         """A step that only changes the config: the cache knows when it was first done."""
@@ -581,7 +584,8 @@ class Build:
                 self._services.cache.put(key, record)
             return found
         chain = self._take(done.layer, before)
-        solved = Solved(chain=chain, key=content, cached=False, created=self._now())
+        created = self._now(done.created)
+        solved = Solved(chain=chain, key=content, cached=False, created=created)
         self._record(content, solved, step, done.layer)
         self._record(key, solved, step, done.layer)
         del number
@@ -624,7 +628,8 @@ class Build:
         result = key
         if no_cache and done.layer is not None:
             result = cachekey.fresh_key(key, str(await done.layer.wait()))
-        solved = Solved(chain=chain, key=result, cached=False, created=self._now())
+        created = self._now(done.created)
+        solved = Solved(chain=chain, key=result, cached=False, created=created)
         self._record(key, solved, step, done.layer)
         return solved
 
@@ -654,7 +659,7 @@ class Build:
         chain = before.chain
         if list(record.layers) != [layer.diff_id for layer in chain.layers]:
             chain = Chain.of(record.layers, over_host=chain.over_host)
-        created = record.created if self.epoch is None else self._now()
+        created = self._now(record.created)
         return Solved(chain=chain, key=record.result, cached=True, created=created)
 
     def _record(self, key: str, solved: Solved, step: Step, layer: Layer | None) -> None:

@@ -1,0 +1,648 @@
+"""Builds with both clients: a corpus of Dockerfiles, the cache, secrets, failures, cancelled and killed builds."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker as docker_sdk
+import pytest
+from tests.harness.engine import Engine, running_engine
+
+BUILDS = Path(__file__).parents[1] / "data" / "builds"
+# What the classic client cannot say.
+OURS_ONLY: frozenset[str] = frozenset()
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """An empty folder to build from."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    return folder
+
+
+def write(context: Path, dockerfile: str, **files: str) -> Path:
+    (context / "Dockerfile").write_text(dockerfile)
+    for name, text in files.items():
+        (context / name.replace("__", ".")).write_text(text)
+    return context
+
+
+def build(engine: Engine, context: Path, *options: str, client: str = "docker") -> str:
+    """Builds; answers all that was printed."""
+    done = engine.run(client, "build", *options, str(context), deadline_s=300)
+    return done.stdout + done.stderr
+
+
+def refuse(engine: Engine, context: Path, *options: str, client: str = "docker") -> str:
+    done = engine.run(client, "build", *options, str(context), check=False)
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+def output_of(engine: Engine, tag: str, *command: str) -> str:
+    return engine.run("docker", "run", "--rm", tag, *command).stdout
+
+
+def build_id(engine: Engine, tag: str) -> str:
+    return engine.docker("image", "inspect", "-f", "{{.Id}}", tag)
+
+
+def build_leftovers(engine: Engine) -> list[str]:
+    folders = [engine.root / "build", engine.run_dir / "build"]
+    left = [str(path) for folder in folders if folder.exists() for path in folder.iterdir()]
+    return left + [mount for mount in engine.mounts() if "/run/build/" in mount]
+
+
+def expect_nothing_left(engine: Engine) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not build_leftovers(engine) and not engine.cgroups() and not engine.veths():
+            return
+        time.sleep(0.05)  # the kernel frees namespaces in its own time
+    assert build_leftovers(engine) == []
+    assert engine.cgroups() == []
+    assert engine.veths() == []
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in BUILDS.iterdir()))
+def test_the_corpus(engine: Engine, busybox: str, node: str, client: str, name: str) -> None:
+    del busybox, node
+    if client == "docker" and name in OURS_ONLY:
+        pytest.skip("the classic client cannot say it")
+    folder = BUILDS / name
+    build(engine, folder, "-q", "-t", f"corpus-{name}", client=client)
+    assert output_of(engine, f"corpus-{name}") == (folder / "expected.txt").read_text()
+
+
+def test_the_classic_texts(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nRUN echo hello\nCOPY a /\nCMD true\n", a="1")
+    first = build(engine, context, "-t", "texts")
+    assert "Step 1/4 : FROM busybox" in first
+    assert re.search(r" ---> Running in [0-9a-f]{12}\nhello\n", first)
+    assert re.search(r" ---> Removed intermediate container [0-9a-f]{12}\n", first)
+    assert re.search(r"Successfully built [0-9a-f]{12}\nSuccessfully tagged texts:latest", first)
+    before = build_id(engine, "texts")
+    second = build(engine, context, "-t", "texts")
+    assert second.count(" ---> Using cache") == 3
+    assert "Running in" not in second
+    assert build_id(engine, "texts") == before
+
+
+def test_a_changed_file_rebuilds_from_its_copy_on(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    write(context, f"FROM {busybox}\nRUN echo 1\nCOPY a /\nRUN cat /a\n", a="one")
+    build(engine, context)
+    (context / "a").write_text("two")
+    steps = build(engine, context).split("Step ")
+    assert "Using cache" in steps[2]
+    assert "Using cache" not in steps[3]
+    assert "two" in steps[4]
+
+
+def test_times_change_nothing(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nCOPY . /all/\n", a="one")
+    build(engine, context, "-t", "times")
+    os.utime(context / "a", (1, 1))
+    assert "Using cache" in build(engine, context, "-t", "times")
+    (context / "a").chmod(0o600)
+    assert "Using cache" not in build(engine, context, "-t", "times")
+
+
+def test_a_stage_rebuilt_to_the_same_files_rebuilds_nothing(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    text = "FROM {0} AS made\nRUN echo same > /out; echo {1}\nFROM {0}\nCOPY --from=made /out /\nRUN cat /out\n"
+    write(context, text.format(busybox, 1))
+    build(engine, context)
+    write(context, text.format(busybox, 2))
+    steps = build(engine, context).split("Step ")
+    assert "Using cache" not in steps[2]
+    assert "Using cache" in steps[4]
+    assert "Using cache" in steps[5]
+
+
+def test_only_what_the_target_needs(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox} AS one\nRUN echo needed\nFROM {busybox} AS other\nRUN exit 9\nFROM one AS two\n",
+    )
+    assert "needed" in build(engine, context, "--target", "two")
+    message = refuse(engine, context, "--target", "tow")
+    assert 'target stage "tow" could not be found (did you mean two?)' in message
+
+
+def test_forty_stages_side_by_side(engine: Engine, busybox: str, context: Path) -> None:
+    stages = [f"FROM {busybox} AS s{n}\nRUN echo {n} > /{n}\n" for n in range(40)]
+    copies = "".join(f"COPY --from=s{n} /{n} /out/\n" for n in range(40))
+    write(context, "".join(stages) + f"FROM {busybox}\n{copies}CMD cat /out/* | wc -l\n")
+    build(engine, context, "-q", "-t", "forty", client="wherry")
+    assert output_of(engine, "forty").strip() == "40"
+
+
+def test_five_thousand_files(engine: Engine, busybox: str, context: Path) -> None:
+    for number in range(5000):
+        folder = context / f"d{number % 50}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"f{number}").write_text(str(number))
+    write(context, f"FROM {busybox}\nCOPY . /all/\nCMD find /all -type f | wc -l\n")
+    build(engine, context, "-q", "-t", "many", client="wherry")
+    assert output_of(engine, "many").strip() == "5001"
+    before = build_id(engine, "many")
+    build(engine, context, "-q", "-t", "many", client="wherry")
+    assert build_id(engine, "many") == before
+
+
+def test_the_same_step_of_two_builds_is_done_once(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    write(
+        context,
+        f"FROM {busybox}\nRUN --mount=type=cache,id=once,target=/c echo x >> /c/n; sleep 1; cp /c/n /n\n",
+    )
+    processes = [engine.spawn("docker", "build", "-q", str(context)) for _ in range(3)]
+    ids = {process.communicate(timeout=DEADLINE_S)[0] for process in processes}
+    assert len(ids) == 1
+    image = ids.pop().decode().strip()
+    assert output_of(engine, image, "cat", "/n") == "x\n"
+
+
+def test_no_cache_and_its_filter(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox} AS a\nRUN date +%s%N > /a\nFROM {busybox} AS b\nRUN date +%s%N > /b\n"
+        f"FROM {busybox}\nCOPY --from=a /a /\nCOPY --from=b /b /\nCMD cat /a /b\n",
+    )
+    build(engine, context, "-q", "-t", "nc")
+    first = output_of(engine, "nc").split()
+    build(engine, context, "-q", "-t", "nc", "--no-cache-filter", "b", client="wherry")
+    second = output_of(engine, "nc").split()
+    assert (second[0], second[1] != first[1]) == (first[0], True)
+    build(engine, context, "-q", "-t", "nc", "--no-cache")
+    third = output_of(engine, "nc").split()
+    assert third[0] != second[0]
+    assert third[1] != second[1]
+
+
+def test_onbuild(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    base, child = tmp_path / "base", tmp_path / "child"
+    base.mkdir()
+    child.mkdir()
+    write(base, f"FROM {busybox}\nONBUILD COPY app /app\nONBUILD RUN cat /app > /seen\n")
+    write(child, "FROM onbuild-base\nCMD cat /seen\n", app="child")
+    build(engine, base, "-t", "onbuild-base")
+    assert "# Executing 2 build triggers" in build(engine, child, "-t", "onbuild-child")
+    assert output_of(engine, "onbuild-child") == "child"
+    config = engine.docker("image", "inspect", "-f", "{{json .Config.OnBuild}}", "onbuild-child")
+    assert config in {"null", "[]"}
+
+
+def test_secrets_are_never_stored(engine: Engine, busybox: str, context: Path) -> None:
+    secret = "s3cr3t-" + os.urandom(8).hex()
+    (context.parent / "key").write_text(secret)
+    write(
+        context,
+        f"FROM {busybox}\n"
+        "RUN --mount=type=secret,id=key cat /run/secrets/key | tee /dev/stderr | wc -c > /length\n"
+        'RUN --mount=type=secret,id=key,env=KEY test -n "$KEY"\n'
+        "RUN --mount=type=secret,id=key,target=/k,mode=0444,uid=7 stat -c '%a %u' /k > /stat\n"
+        "RUN test ! -e /run/secrets && test ! -e /k\n"
+        "CMD cat /length /stat\n",
+    )
+    build(
+        engine,
+        context,
+        "-t",
+        "secret",
+        "--secret",
+        f"id=key,src={context.parent / 'key'}",
+        client="wherry",
+    )
+    assert output_of(engine, "secret").split() == [str(len(secret)), "444", "7"]
+    assert secret not in engine.docker("history", "--no-trunc", "secret")
+    found = subprocess.run(
+        ["grep", "-rla", secret, str(engine.root), str(engine.run_dir), str(engine.log)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == ""
+
+
+def test_a_required_secret(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nRUN --mount=type=secret,id=key,required true\n")
+    assert "secret key: not found" in refuse(engine, context, client="wherry")
+
+
+def test_an_ssh_agent(engine: Engine, busybox: str, context: Path) -> None:
+    path = context.parent / "agent"
+    write(
+        context,
+        f"FROM {busybox}\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK\n"
+        'RUN test -z "$SSH_AUTH_SOCK" && test ! -e /run/buildkit\n',
+    )
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(path))
+        agent.listen()
+        build(engine, context, "--ssh", f"default={path}", client="wherry")
+
+
+def test_cache_mounts_are_in_no_layer(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox}\nRUN --mount=type=cache,target=/cache echo kept > /cache/file\n"
+        "RUN --mount=type=cache,target=/cache cat /cache/file > /seen\n"
+        "RUN test ! -e /cache\nCMD cat /seen\n",
+    )
+    build(engine, context, "-q", "-t", "cached")
+    assert output_of(engine, "cached") == "kept\n"
+
+
+def test_binds_of_context_and_stages(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox} AS other\nRUN echo stage > /file\nFROM {busybox}\n"
+        "RUN --mount=target=/ctx --mount=from=other,source=/file,target=/in/file"
+        " --mount=type=tmpfs,target=/t,size=1m"
+        " cat /ctx/a /in/file > /seen && touch /t/x && ! touch /ctx/x\n"
+        "RUN --mount=target=/ctx,rw echo gone > /ctx/a && cat /ctx/a >> /seen\n"
+        "RUN test ! -e /ctx && test ! -e /in && test ! -e /t\nCMD cat /seen\n",
+        a="context\n",
+    )
+    build(engine, context, "-q", "-t", "bound")
+    assert output_of(engine, "bound") == "context\nstage\ngone\n"
+    assert (context / "a").read_text() == "context\n"
+
+
+def test_dockerignore(engine: Engine, busybox: str, context: Path, client: str) -> None:
+    write(
+        context,
+        f"FROM {busybox}\nCOPY . /all/\nCMD find /all -type f | sort\n",
+        a__md="",
+        README__md="",
+        b__txt="",
+        __dockerignore="*.md\n!README.md\nDockerfile\n.dockerignore\n",
+    )
+    build(engine, context, "-q", "-t", "ignored", client=client)
+    assert output_of(engine, "ignored").split() == ["/all/README.md", "/all/b.txt"]
+    (context / "Dockerfile.dockerignore").write_text("**\n!b.txt\n")
+    build(engine, context, "-q", "-t", "ignored", client="wherry")
+    assert output_of(engine, "ignored").split() == ["/all/b.txt"]
+
+
+def test_where_dockerfile_and_context_come_from(
+    engine: Engine, busybox: str, context: Path, client: str
+) -> None:
+    write(context, "FROM nowhere\n", a="from the context\n")
+    other = context.parent / "Other"
+    other.write_text(f"FROM {busybox}\nCOPY a /\nCMD cat /a\n")
+    build(engine, context, "-q", "-f", str(other), "-t", "outside", client=client)
+    assert output_of(engine, "outside") == "from the context\n"
+    engine.run(
+        client, "build", "-q", "-t", "stdin", "-", input_=f"FROM {busybox}\nCMD echo stdin\n"
+    )
+    assert output_of(engine, "stdin") == "stdin\n"
+    engine.run(
+        client, "build", "-q", "-t", "file", "-f", "-", str(context), input_=other.read_text()
+    )
+    assert output_of(engine, "file") == "from the context\n"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.add(context / "a", "a")
+        tar.add(other, "sub/Other")
+    engine.run(
+        client, "build", "-q", "-t", "tar", "-f", "sub/Other", "-", input_=archive.getvalue()
+    )
+    assert output_of(engine, "tar") == "from the context\n"
+
+
+def test_named_contexts(engine: Engine, busybox: str, context: Path) -> None:
+    extra = context.parent / "extra"
+    extra.mkdir()
+    (extra / "file").write_text("named\n")
+    write(context, "FROM base\nCOPY --from=extra file /\nCMD cat /file\n")
+    build(
+        engine,
+        context,
+        "-q",
+        "-t",
+        "named",
+        "--build-context",
+        f"extra={extra}",
+        "--build-context",
+        f"base=docker-image://{busybox}",
+        client="wherry",
+    )
+    assert output_of(engine, "named") == "named\n"
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server on loopback and its folder."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, directory=str(folder), **options)  # type: ignore[arg-type]
+
+        def log_message(self, *arguments: object) -> None:
+            """Quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", folder
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_add_of_urls(engine: Engine, busybox: str, context: Path, web: tuple[str, Path]) -> None:
+    url, folder = web
+    (folder / "file").write_text("from the web\n")
+    digest = "8ae34d2ca8d1d5b1b5c1a1e1ab6cda1a8ff4eb2f7e6cf1ac4d0f4c4be0b5a0c0"
+    write(context, f"FROM {busybox}\nADD {url}/file /in/\nCMD cat /in/file; stat -c %a /in/file\n")
+    build(engine, context, "-q", "-t", "web")
+    assert output_of(engine, "web") == "from the web\n600\n"
+    assert "Using cache" in build(engine, context, "-t", "web")
+    (folder / "file").write_text("another\n")
+    assert "Using cache" not in build(engine, context, "-t", "web").split("Step ")[2]
+    write(context, f"FROM {busybox}\nADD --checksum=sha256:{digest} {url}/file /\n")
+    assert "digest mismatch" in refuse(engine, context)
+    write(context, f"FROM {busybox}\nADD {url}/nope /\n")
+    assert "invalid response status 404" in refuse(engine, context)
+
+
+def test_a_remote_dockerfile(engine: Engine, busybox: str, web: tuple[str, Path]) -> None:
+    url, folder = web
+    (folder / "D").write_text(f"FROM {busybox}\nCMD echo remote\n")
+    engine.run("docker", "build", "-q", "-t", "remote", f"{url}/D")
+    assert output_of(engine, "remote") == "remote\n"
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "sentences"),
+    [
+        (
+            "FORM busybox\n",
+            [
+                "dockerfile parse error on line 1: unknown instruction: FORM (did you mean FROM?)",
+                "1 | >>> FORM busybox",
+            ],
+        ),
+        (
+            "FROM busybox\nCOPY raal /\n",
+            [
+                "excluded by .dockerignore: stat raal: file does not exist (did you mean real?)",
+                "2 | >>> COPY raal /",
+            ],
+        ),
+        (
+            "FROM busybox\nRUN echo last words; exit 3\n",
+            [
+                "last words",
+                "The command '/bin/sh -c echo last words; exit 3' returned a non-zero code: 3",
+                "2 | >>> RUN echo last words; exit 3",
+            ],
+        ),
+        (
+            'FROM busybox\nRUN ["nosuch"]\n',
+            ['exec: "nosuch": executable file not found in $PATH'],
+        ),
+        ("FROM busybox\nUSER nobody-here\nRUN true\n", ["unable to find user nobody-here"]),
+        ("FROM busybox\nCOPY --chown=nope real /\n", ["no such user: nope"]),
+        ("FROM busybox\nCOPY --chmod=9 real /\n", ["invalid chmod parameter"]),
+    ],
+)
+def test_failures_say_what_happened(
+    engine: Engine,
+    busybox: str,
+    context: Path,
+    client: str,
+    dockerfile: str,
+    sentences: list[str],
+) -> None:
+    del busybox
+    write(context, dockerfile, real="")
+    message = refuse(engine, context, client=client)
+    for sentence in sentences:
+        assert sentence in message
+    expect_nothing_left(engine)
+
+
+def test_debug_keeps_the_state_before_the_failed_step(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    write(context, f"FROM {busybox}\nRUN echo before > /state\nRUN exit 1\n")
+    message = refuse(engine, context, "--debug", client="wherry")
+    image = re.search(r"--entrypoint sh ([0-9a-f]{12})", message)
+    assert image is not None
+    assert output_of(engine, image[1], "cat", "/state") == "before\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_cancelled_build_leaves_nothing(
+    engine: Engine, busybox: str, context: Path, client: str, how: signal.Signals
+) -> None:
+    write(
+        context,
+        f"FROM {busybox}\nRUN echo {client}{how} > /first\nRUN --mount=target=/c echo begun; sleep 600\n",
+    )
+    process = engine.spawn(client, "build", str(context), stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if b"begun" in line and b"echo" not in line:
+            break
+    process.send_signal(how)
+    process.communicate(timeout=DEADLINE_S)
+    expect_nothing_left(engine)
+    assert not [command for _, command in engine.processes() if "sleep 600" in command]
+    write(context, f"FROM {busybox}\nRUN echo {client}{how} > /first\nRUN cat /first\n")
+    assert "Using cache" in build(engine, context)
+
+
+def test_an_engine_killed_in_a_step(busybox_archive: Path, context: Path) -> None:
+    write(context, "FROM busybox\nRUN echo first > /first\nRUN echo begun; sleep 600\n")
+    with running_engine() as engine:
+        engine.docker("load", "-q", "-i", str(busybox_archive))
+        process = engine.spawn("docker", "build", str(context), stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == b"begun\n":
+                break
+        engine.kill()
+        process.communicate(timeout=DEADLINE_S)
+        assert process.returncode != 0
+        engine.start()
+        expect_nothing_left(engine)
+        assert not [command for _, command in engine.processes() if "sleep 600" in command]
+        write(context, "FROM busybox\nRUN echo first > /first\nRUN cat /first\n")
+        assert "Using cache" in build(engine, context)
+
+
+@pytest.fixture(scope="session")
+def busybox_archive() -> Path:
+    """The archive of the busybox image."""
+    from tests.images.make import default_folder, make_image
+
+    return make_image(default_folder(), "busybox")
+
+
+def test_two_stores_give_the_same_digest(busybox_archive: Path, context: Path) -> None:
+    write(
+        context,
+        "FROM busybox\nARG SOURCE_DATE_EPOCH\nWORKDIR /app\nCOPY . .\n"
+        "RUN mkdir -p /x/y && echo 1 > /x/y/z && ln -s z /x/y/l && rm /app/b\nLABEL a=b\n",
+        a="1",
+        b="2",
+    )
+    ids = []
+    for moment in (1_600_000_000, 1_700_000_000):
+        os.utime(context / "a", (moment, moment))
+        with running_engine() as engine:
+            engine.docker("load", "-q", "-i", str(busybox_archive))
+            build(engine, context, "-q", "-t", "r", "--build-arg", "SOURCE_DATE_EPOCH=1500000000")
+            ids.append(build_id(engine, "r"))
+    assert ids[0] == ids[1]
+
+
+def test_docker_py(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nARG X\nRUN echo $X > /x\nCMD cat /x\n")
+    client = docker_sdk.DockerClient(f"unix://{engine.socket}")
+    try:
+        image, lines = client.images.build(
+            path=str(context), tag="py", buildargs={"X": "1"}, labels={"l": "2"}, rm=True
+        )
+        texts = [str(line.get("stream", "")) for line in lines]
+        assert "Successfully tagged py:latest\n" in texts
+        assert image.labels == {"l": "2"}
+        with pytest.raises(docker_sdk.errors.BuildError, match="returned a non-zero code: 4"):
+            client.images.build(fileobj=io.BytesIO(f"FROM {busybox}\nRUN exit 4\n".encode()))
+        assert "SpaceReclaimed" in client.api.prune_builds()
+    finally:
+        client.close()
+
+
+def test_buildkit_is_refused_with_the_cure(engine: Engine) -> None:
+    client = docker_sdk.DockerClient(f"unix://{engine.socket}")
+    try:
+        response = client.api.post(
+            client.api.base_url + "/v1.51/build?version=2", headers={"Content-Type": "x"}
+        )
+        assert response.status_code == 501
+        assert "DOCKER_BUILDKIT=0" in response.json()["message"]
+        assert client.api.get(client.api.base_url + "/_ping").headers["Builder-Version"] == "1"
+    finally:
+        client.close()
+
+
+def test_outputs(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox} AS made\nRUN echo out > /file\nFROM scratch\nCOPY --from=made /file /\n",
+    )
+    folder, archive = context.parent / "out", context.parent / "out.tar"
+    build(engine, context, "-q", "-o", str(folder), client="wherry")
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert (folder / "file").read_text() == "out\n"
+    build(engine, context, "-q", "-o", f"type=tar,dest={archive}", client="wherry")
+    with tarfile.open(archive) as tar:
+        assert tar.getnames() == ["file"]
+    oci = context.parent / "oci.tar"
+    build(engine, context, "-q", "-t", "oci", "-o", f"type=oci,dest={oci}", client="wherry")
+    with tarfile.open(oci) as tar:
+        assert "oci-layout" in tar.getnames()
+
+
+def test_files_that_tell_about_the_build(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\n")
+    identity, metadata = context.parent / "id", context.parent / "metadata"
+    build(engine, context, "-t", "facts", "--iidfile", str(identity))
+    assert identity.read_text() == build_id(engine, "facts")
+    build(
+        engine,
+        context,
+        "-t",
+        "facts",
+        "--iidfile",
+        str(identity),
+        "--metadata-file",
+        str(metadata),
+        client="wherry",
+    )
+    assert identity.read_text() == build_id(engine, "facts")
+    facts = json.loads(metadata.read_text())
+    assert facts["containerimage.config.digest"] == build_id(engine, "facts")
+
+
+def test_lint_findings(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"from {busybox} as Base\nMAINTAINER me\nCMD echo $nope\n")
+    done = engine.run("wherry", "build", "--check", str(context), check=False)
+    assert done.returncode == 1
+    assert "StageNameCasing" in done.stdout
+    assert "MaintainerDeprecated" in done.stdout
+    assert "JSONArgsRecommended" in done.stdout
+    build(engine, context)
+
+
+def test_networks_and_hosts(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox}\nRUN grep '10.9.8.7.*there' /etc/hosts\n"
+        "RUN --network=none test ! -e /sys/class/net/eth0\n"
+        "RUN test -e /sys/class/net/eth0\n",
+    )
+    build(engine, context, "--add-host", "there:10.9.8.7")
+    write(context, f"FROM {busybox}\nRUN test ! -e /sys/class/net/eth0\n")
+    build(engine, context, "--network", "none")
+
+
+def test_cache_usage_prune_and_history(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nRUN head -c 100000 /dev/urandom > /big\n")
+    build(engine, context, "-t", "pruned")
+    assert "RUN head -c 100000" in engine.wherry("builder", "du")
+    engine.docker("rmi", "-f", "pruned")
+    freed = engine.wherry("builder", "prune", "-af")
+    assert "Total reclaimed space" in freed
+    assert "RUN head -c 100000" not in engine.wherry("builder", "du")
+    assert "pruned" in engine.wherry("builder", "history")
+    assert "Using cache" not in build(engine, context)
+
+
+def test_the_host_as_base(engine: Engine, context: Path) -> None:
+    write(context, "FROM host\nRUN python3 -c 'print(6 * 7)' > /answer\nCMD cat /answer\n")
+    build(engine, context, "-q", "-t", "on-host", client="wherry")
+    assert output_of(engine, "on-host") == "42\n"
+
+
+@pytest.mark.parametrize("step", ["RUN apt-get update\nRUN apt-get install -y curl"])
+def test_the_tutorial_build(
+    engine: Engine, node: str, context: Path, client: str, step: str
+) -> None:
+    write(context, f"FROM {node}\n{step}\n")
+    build(engine, context, "-t", "node-with-curl:lts-slim", client=client)
+    began = time.monotonic()
+    again = build(engine, context, "-t", "node-with-curl:lts-slim", client=client)
+    assert time.monotonic() - began < 3.0
+    assert again.count("Using cache" if client == "docker" else "CACHED") == 2
+    done = engine.run(
+        "docker", "run", "--rm", "--entrypoint", "curl", "node-with-curl:lts-slim", check=False
+    )
+    assert done.returncode == 2
+    assert "curl: try 'curl --help'" in done.stderr
