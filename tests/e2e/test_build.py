@@ -184,7 +184,7 @@ def test_the_same_step_of_two_builds_is_done_once(
 def test_no_cache_and_its_filter(engine: Engine, busybox: str, context: Path) -> None:
     write(
         context,
-        f"FROM {busybox} AS a\nRUN date +%s%N > /a\nFROM {busybox} AS b\nRUN date +%s%N > /b\n"
+        f"FROM {busybox} AS a\nRUN cat /proc/sys/kernel/random/uuid > /a\nFROM {busybox} AS b\nRUN cat /proc/sys/kernel/random/uuid > /b\n"
         f"FROM {busybox}\nCOPY --from=a /a /\nCOPY --from=b /b /\nCMD cat /a /b\n",
     )
     build(engine, context, "-q", "-t", "nc")

@@ -45,6 +45,7 @@ from wherry.image.config import descriptor_json
 from wherry.image.digest import digest_of
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.program import WorkerPool
 from wherry.model.errors import EngineError, InvalidArgument, NotFound
 from wherry.model.image import Descriptor, Image, Platform
 from wherry.model.oci_image import OCI_INDEX
@@ -91,6 +92,7 @@ class Builder:
         workspace = Workspace(settings.root, images)
         fetcher = Fetcher(settings.root)
         self._workspace = workspace
+        self._copiers = WorkerPool(idle_s=5.0)
         self._runner = Runner(
             settings=settings,
             store=store,
@@ -106,7 +108,7 @@ class Builder:
             images=images,
             pull=pull,
             runner=self._runner,
-            transfers=Transfers(workspace, fetcher),
+            transfers=Transfers(workspace, fetcher, self._copiers),
             workspace=workspace,
             packer=Packer(images),
             cache=self._cache,
@@ -126,6 +128,7 @@ class Builder:
     async def close(self) -> None:
         """Waits for layers that are being packed."""
         await self._services.packer.close()
+        await self._copiers.close()
 
     # ---- building
 

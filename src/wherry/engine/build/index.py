@@ -20,6 +20,7 @@ from wherry.build.ignore import IgnoreMatcher, compile_pattern, compile_patterns
 from wherry.image.layer.streams import Decompressor
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.tar.reader import (
+    BLOCK,
     DIRECTORY,
     HARD_LINK,
     REGULAR,
@@ -260,7 +261,7 @@ def _is_compressed(head: bytes) -> bool:
 
 
 def _read_entries(read: Read) -> list[Entry]:
-    reader = TarReader(read)
+    reader = TarReader(_padded(read))
     entries: dict[str, Entry] = {}
     try:
         for member in reader:
@@ -308,6 +309,23 @@ def _read_entries(read: Read) -> list[Entry]:
         raise InvalidArgument(f"unexpected build context: {error}") from error
     reader.drain()
     return list(entries.values())
+
+
+def _padded(read: Read) -> Read:
+    """The archive with its end: the official client leaves out what follows the last byte of the last file."""
+    size = 0
+    ended = False
+
+    def read_on(count: int) -> bytes:
+        nonlocal size, ended
+        data = read(count)
+        if not data and not ended:
+            ended = True
+            return bytes(-size % BLOCK + 2 * BLOCK)
+        size += len(data)
+        return data
+
+    return read_on
 
 
 def _clean(path: str) -> str:

@@ -20,6 +20,7 @@ from wherry.image.layer.record import LayerRecord
 from wherry.image.layer.store import MAX_LAYERS, TooManyLayers
 from wherry.image.snapshot.stubs import root_attributes, set_attributes
 from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.program import WorkerPool
 from wherry.model.image import Digest, RootMount
 
 
@@ -160,6 +161,7 @@ class Packer:
 
     def __init__(self, images: Images) -> None:
         self._images = images
+        self._workers = WorkerPool(1, idle_s=5.0)
         self._waiting: list[tuple[Layer, int]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -174,6 +176,7 @@ class Packer:
         """Waits for what is being packed."""
         if self._task is not None:
             await asyncio.wait([self._task])
+        await self._workers.close()
 
     async def _run(self) -> None:
         while self._waiting:
@@ -207,6 +210,7 @@ class Packer:
                 "tar": str(images.content.tmp / f"build-{secrets.token_hex(8)}"),
                 "uppers": uppers,
             },
+            workers=self._workers,
         )
         if not isinstance(answer, list):
             raise TypeError("the packing worker gave no list")

@@ -24,7 +24,7 @@ from wherry.engine.build.layers import Chain, Layer, Workspace
 from wherry.engine.build.records import StepFailed
 from wherry.image.snapshot.stubs import find_directory, set_attributes
 from wherry.lib.jsonvalue import JsonValue, get_str
-from wherry.lib.program import WorkerError, run_worker
+from wherry.lib.program import WorkerError, WorkerPool
 from wherry.model.errors import Internal, InvalidArgument, Unavailable
 
 
@@ -66,9 +66,11 @@ class Prepared:
 class Transfers:
     """Copies of one engine."""
 
-    def __init__(self, workspace: Workspace, fetcher: Fetcher) -> None:
+    def __init__(self, workspace: Workspace, fetcher: Fetcher, workers: WorkerPool) -> None:
+        """`workers` are for the copy function alone: it forbids its process to import."""
         self._workspace = workspace
         self._fetcher = fetcher
+        self._workers = workers
 
     async def prepare(self, step: CopyStep, source: Source, epoch: int | None) -> Prepared:
         """Finds the sources. Raises NoSuchFile, StepFailed, InvalidArgument."""
@@ -247,7 +249,7 @@ class Transfers:
         }
         request["epoch"] = -1 if epoch is None else epoch
         try:
-            answer = await run_worker("wherry.engine.build.copying:copy", request, nice=False)
+            answer = await self._workers.run("wherry.engine.build.copying:copy", request)
         except WorkerError as error:
             raise _copy_failure(error) from error
         if not isinstance(answer, dict):
