@@ -11,7 +11,7 @@ import ctypes
 import errno as _errno
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 
 from wherry.kernel.consts import (
@@ -312,6 +312,15 @@ def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """close_range(2)."""
     if first <= last and _close_range(NR_close_range, first, last, 0) < 0:
         raise _fail("close_range")
+
+
+def keep_only(descriptors: Iterable[int]) -> None:
+    """Close every descriptor above 2 that is not named."""
+    first = 3
+    for fd in sorted({fd for fd in descriptors if fd > 2}):
+        close_range(first, fd - 1)
+        first = fd + 1
+    close_range(first)
 
 
 def keyctl_join_session_keyring(name: bytes | None) -> int:

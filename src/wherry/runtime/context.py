@@ -25,6 +25,7 @@ class Context:
         "kept",
         "mounts",
         "passwd",
+        "proc_sys",
         "report",
         "root",
         "sources",
@@ -37,6 +38,7 @@ class Context:
         self.devpts = -1  # the container's devpts, made by the launching process
         self.console = -1  # the pty's master, kept by the launching process
         self.terminal = -1  # the pty's slave
+        self.proc_sys = -1  # /proc/sys as it is below what makes it read-only
         self.stdio: tuple[int, int, int] | None = None
         self.go = -1  # init reads a byte from it when cgroups, maps and network are there
         self.report = -1  # init's record goes here; closed by a successful exec

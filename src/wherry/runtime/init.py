@@ -12,7 +12,6 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterable
 from typing import NoReturn
 
 from wherry.kernel import syscalls
@@ -46,15 +45,6 @@ def _refuse_import(name: str, *_: object) -> NoReturn:
     raise ImportError(f"import of {name} inside a container's root")
 
 
-def keep_only(descriptors: Iterable[int]) -> None:
-    """Close every descriptor above 2 that is not named."""
-    first = 3
-    for fd in sorted({fd for fd in descriptors if fd > 2}):
-        syscalls.close_range(first, fd - 1)
-        first = fd + 1
-    syscalls.close_range(first)
-
-
 def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
     """The life of init before its program; never returns."""
     current = "init"
@@ -62,7 +52,7 @@ def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
         lock_down()
         syscalls.prctl(PR.SET_DUMPABLE, 0)
         syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
-        keep_only(context.descriptors())
+        syscalls.keep_only(context.descriptors())
         os.umask(_UMASK)
         for step in steps:
             current = step.name
@@ -80,7 +70,7 @@ def run_pid_joiner(context: Context, plan: Plan, cgroup_fd: int, pids: int) -> N
     try:
         lock_down()
         syscalls.prctl(PR.SET_DUMPABLE, 0)
-        keep_only([*context.descriptors(), cgroup_fd, pids])
+        syscalls.keep_only([*context.descriptors(), cgroup_fd, pids])
         syscalls.setns(context.joins["pid"], CLONE.NEWPID)
         pid = syscalls.clone3(plan.clone_flags | CLONE.PARENT, exit_signal=0, cgroup_fd=cgroup_fd)
         if pid:
@@ -105,7 +95,7 @@ def run_joiner(
         lock_down()
         syscalls.prctl(PR.SET_DUMPABLE, 0)
         syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
-        keep_only([*context.descriptors(), pidfd, pids])
+        syscalls.keep_only([*context.descriptors(), pidfd, pids])
         if not os.read(context.go, 1):
             os._exit(1)
         syscalls.setns(pidfd, namespaces)
@@ -116,7 +106,7 @@ def run_joiner(
         context.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if context.in_user_namespace:
             BecomeRoot().detach(context)
-        keep_only([*context.descriptors(), pids])
+        syscalls.keep_only([*context.descriptors(), pids])
         pid = syscalls.clone3(CLONE.PARENT, exit_signal=0)
         if pid:
             os.write(pids, b"%d" % pid)

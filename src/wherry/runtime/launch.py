@@ -26,6 +26,7 @@ from wherry.runtime.root import Root
 from wherry.runtime.seccomp import Filter
 from wherry.runtime.spec import IdMapping, Process, Spec
 from wherry.runtime.steps import Step
+from wherry.runtime.steps.cgroup import CgroupMount
 from wherry.runtime.steps.namespaces import FLAGS
 from wherry.runtime.steps.network import wire
 
@@ -102,11 +103,17 @@ def launch(
             wait_early=before_root is not None,
         )
         context.kept += range(3, 3 + preserve)
-        step = "cgroup"
-        cgroup.create(spec.resources)
+        created = False
         for item in plan.steps:
+            if isinstance(item, CgroupMount) and not created:
+                # Not sooner: a move of another process may be holding cgroups, and mounts need no wait.
+                step, created = "cgroup", True
+                cgroup.create(spec.resources)
             step = item.name
             item.prepare(context)
+        if not created:
+            step = "cgroup"
+            cgroup.create(spec.resources)
         if spec.process.terminal:
             step = "console"
             _open_console(context, spec.process, context.devpts)
@@ -153,8 +160,13 @@ def _start(
         os.close(context.report)
         context.report = -1
         pidfd = os.pidfd_open(pid)
+        step = "network"
+        wire(interfaces, pid)
+        if with_resolver:
+            resolver = open_resolver(pidfd)
         step = "cgroup"
         if cgroup_fd < 0:
+            # Last, as it may wait for a grace period of the kernel.
             cgroup.attach(pid)
         step = "user namespace"
         if spec.is_new("user"):
@@ -162,10 +174,6 @@ def _start(
         step = "oom score"
         if spec.process.oom_score_adj is not None:
             set_oom_score(pid, spec.process.oom_score_adj)
-        step = "network"
-        wire(interfaces, pid)
-        if with_resolver:
-            resolver = open_resolver(pidfd)
         if before_root is not None:
             before_root(pid)
         try:

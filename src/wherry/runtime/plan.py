@@ -43,6 +43,7 @@ from wherry.runtime.steps.process import (
     BoundingSet,
     ChangeUser,
     CleanSlate,
+    CloseDescriptors,
     DieWithParent,
     Execute,
     Gate,
@@ -95,22 +96,14 @@ def build_plan(
         steps.append(AwaitParent("hooks"))
     steps.append(EnterRoot(root))
     steps += _mount_steps(spec, cgroup)
-    if not any(isinstance(step, CgroupNamespace) for step in steps):
-        steps.append(AwaitParent("cgroups and network"))
-        if spec.is_new("cgroup"):
-            steps.append(CgroupNamespace())
     steps += [DeviceNodes(spec.devices), DeviceLinks()]
     if spec.process.terminal:
         steps.append(Console())
-    if spec.is_new("network"):
-        steps.append(Network(interfaces))
     if spec.hostname:
         steps.append(Hostname(spec.hostname))
     if spec.domainname:
         steps.append(Domainname(spec.domainname))
     steps.append(WorkingDirectory(spec.process.cwd, create=True))
-    if spec.sysctl:
-        steps.append(Sysctl(spec.sysctl))
     if spec.masked_paths:
         steps.append(MaskPaths(spec.masked_paths))
     if spec.readonly_paths:
@@ -121,27 +114,50 @@ def build_plan(
         steps.append(Personality(spec.personality))
     if spec.rootfs_propagation:
         steps.append(RootPropagation(PROPAGATION[spec.rootfs_propagation]))
+    steps += _early_steps(spec.process)
+    # As late as can be: until here this process and its parent work at the same time.
+    steps.append(AwaitParent("cgroups and network"))
+    if spec.is_new("cgroup") and not any(isinstance(step, CgroupNamespace) for step in steps):
+        steps.append(CgroupNamespace())
+    if spec.is_new("network"):
+        steps.append(Network(interfaces))
+    if spec.sysctl:
+        steps.append(Sysctl(spec.sysctl))
     seccomp = build_filter(spec.seccomp, _bounding(spec.process)) if spec.seccomp else None
-    steps += process_steps(spec.process, seccomp, gate=gate, outlive=outlive)
+    steps += _late_steps(spec.process, seccomp, gate=gate, outlive=outlive)
     return Plan(_clone_flags(spec), tuple(steps), seccomp)
 
 
-def process_steps(
-    process: Process, seccomp: Filter | None, *, gate: int = -1, outlive: bool = False
-) -> list[Step]:
-    """From a process inside its root to the user's program; the same for init and for an exec."""
-    steps: list[Step] = [Identify(process), CleanSlate(process.user.umask, _io_priority(process))]
-    if process.rlimits:
-        steps.append(Rlimits(process.rlimits))
-    steps += [StandardStreams(terminal=process.terminal), OwnStandardStreams()]
+def process_steps(process: Process, seccomp: Filter | None, *, outlive: bool = False) -> list[Step]:
+    """An exec: from a process inside the container's root to the user's program."""
+    return _early_steps(process) + _late_steps(process, seccomp, gate=-1, outlive=outlive)
+
+
+def _early_steps(process: Process) -> list[Step]:
+    """What a process becomes before it gives up anything that later steps of the container need."""
+    steps: list[Step] = [
+        Identify(process),
+        CleanSlate(process.user.umask, _io_priority(process)),
+        StandardStreams(terminal=process.terminal),
+        OwnStandardStreams(),
+    ]
+    if process.apparmor_profile:
+        steps.append(AppArmor(process.apparmor_profile))
     if process.no_new_privileges:
         steps.append(NoNewPrivileges())
     steps.append(BoundingSet(_bounding(process)))
+    return steps
+
+
+def _late_steps(
+    process: Process, seccomp: Filter | None, *, gate: int, outlive: bool
+) -> list[Step]:
+    steps: list[Step] = [CloseDescriptors()]
+    if process.rlimits:
+        steps.append(Rlimits(process.rlimits))
     if seccomp is not None and not process.no_new_privileges:
         # Needs CAP_SYS_ADMIN, which the next step gives up.
         steps.append(Seccomp(*seccomp))
-    if process.apparmor_profile:
-        steps.insert(2, AppArmor(process.apparmor_profile))
     steps += [ChangeUser(process.capabilities, process.cwd), DieWithParent(detached=outlive)]
     if gate >= 0:
         steps.append(Gate(process, gate))
@@ -157,8 +173,11 @@ def _mount_steps(spec: Spec, cgroup: Cgroup) -> list[Step]:
         options = MountOptions(mount.options)
         if mount.type in {"cgroup", "cgroup2"}:
             in_namespace = spec.is_new("cgroup")
+            if in_namespace and not cgroup.is_unified():
+                # On version 2 init has been in its group from the start.
+                steps.append(AwaitParent("cgroups"))
             if in_namespace:
-                steps += [AwaitParent("cgroups"), CgroupNamespace()]
+                steps.append(CgroupNamespace())
             destination = _clean(mount.destination)
             steps.append(CgroupMount(destination, options, cgroup, in_namespace=in_namespace))
         else:

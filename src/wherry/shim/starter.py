@@ -33,7 +33,6 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.errors import LaunchError
-from wherry.runtime.init import keep_only
 from wherry.runtime.interface import Interface
 from wherry.runtime.launch import Launched, execute, launch
 from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
@@ -124,7 +123,7 @@ def start_container(engine_fd: int, shim: Channel, slot_path: str) -> None:
         [start.folder_fd, start.listener.detach(), *fds, *order.fds],
     )
     # A slot's helper is frozen with the container when that is paused right now: it must hold nothing by then.
-    keep_only([shim.fileno()])
+    syscalls.keep_only([shim.fileno()])
 
 
 def start_exec(

@@ -19,8 +19,8 @@ ROOT = OverlayRoot(("/lower",), "/upper", "/work")
 Edit = Callable[[dict[str, object]], object]
 
 
-def cgroup() -> Cgroup:
-    return Cgroup("/docker/x", [Hierarchy(2, "/sys/fs/cgroup", ())])
+def cgroup(version: int = 1) -> Cgroup:
+    return Cgroup("/docker/x", [Hierarchy(version, "/sys/fs/cgroup/pids", ("pids",))])
 
 
 def plan_of(edit: Edit = lambda _: None, *interfaces: Interface):
@@ -42,8 +42,18 @@ def test_the_root_is_entered_before_anything_is_made_in_it() -> None:
 def test_masks_come_after_mounts_and_the_root_is_sealed_after_them() -> None:
     order = names(lambda d: d["root"].update(readonly=True))
     assert order.index("FilesystemMount") < order.index("MaskPaths") < order.index("RemountOfRoot")
-    assert order.index("Sysctl") < order.index("ReadonlyPaths")
     assert order.index("WorkingDirectory") < order.index("RemountOfRoot")
+
+
+def test_the_parent_is_waited_for_when_nothing_else_is_left_to_do() -> None:
+    order = names()
+    assert order.index("AwaitParent") + 1 == order.index("Network")
+    assert order.index("ReadonlyPaths") < order.index("AwaitParent") < order.index("Sysctl")
+
+
+def test_no_descriptor_is_left_when_the_working_directory_is_entered() -> None:
+    order = names()
+    assert order.index("Sysctl") < order.index("CloseDescriptors") < order.index("ChangeUser")
 
 
 def test_without_no_new_privs_the_filter_comes_before_privileges_go() -> None:
@@ -66,6 +76,7 @@ def test_the_death_signal_is_set_after_the_ids() -> None:
 def test_cgroup_namespace_is_made_after_the_attach_and_before_its_mount() -> None:
     order = names(lambda d: d["linux"]["namespaces"].append({"type": "cgroup"}))
     assert order.index("AwaitParent") < order.index("CgroupNamespace") < order.index("CgroupMount")
+    assert order.count("CgroupNamespace") == 1
     assert not plan_of().clone_flags & CLONE.NEWCGROUP
 
 

@@ -6,7 +6,6 @@ import _socket
 import os
 
 from wherry.kernel import syscalls
-from wherry.kernel.consts import PROC_SUPER_MAGIC
 from wherry.runtime.context import Context
 from wherry.runtime.errors import StepError
 from wherry.runtime.steps import Step
@@ -46,7 +45,7 @@ class Domainname(Step):
 
 
 class Sysctl(Step):
-    """linux.sysctl, written beneath the container's own proc before anything is read-only."""
+    """linux.sysctl, written to the container's own proc, beneath what makes it read-only."""
 
     __slots__ = ("values",)
     name = "sysctl"
@@ -58,14 +57,13 @@ class Sysctl(Step):
         return f"set {', '.join(self.values)}"
 
     def apply(self, context: Context) -> None:
-        proc = context.mounts.get("/proc", -1)
-        if proc < 0 or syscalls.fstatfs_type(proc) != PROC_SUPER_MAGIC:
+        if context.proc_sys < 0:
             raise StepError("/proc", "sysctls need a proc file system at /proc", 2)
         for name, value in self.values.items():
             # As sysctl(8): a name with slashes keeps its dots.
             path = name if "/" in name else name.replace(".", "/")
             try:
-                fd = open_beneath(proc, f"sys/{path}", os.O_WRONLY)
+                fd = open_beneath(context.proc_sys, path, os.O_WRONLY)
                 try:
                     os.write(fd, os.fsencode(value))
                 finally:

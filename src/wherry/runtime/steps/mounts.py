@@ -27,7 +27,7 @@ from wherry.runtime.errors import StepError
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.copy import copy_tree
 from wherry.runtime.steps.options import MountOptions
-from wherry.runtime.steps.paths import ensure_in_root, open_in_root
+from wherry.runtime.steps.paths import ensure_in_root, open_beneath, open_in_root
 
 _BY_DESCRIPTOR = MOVE_MOUNT.F_EMPTY_PATH | MOVE_MOUNT.T_EMPTY_PATH
 
@@ -105,6 +105,8 @@ class FilesystemMount(Step):
                     if covers and self.options.copy_up:
                         copy_tree(target, mount_fd)
                 attach(mount_fd, target)
+                if self.destination == "/proc" and self.fstype == "proc":
+                    context.proc_sys = open_beneath(mount_fd, "sys", os.O_PATH | os.O_DIRECTORY)
                 for flags in self.options.propagation:
                     change_propagation(mount_fd, flags)
                 context.mounts[self.destination] = mount_fd

@@ -9,6 +9,7 @@ from wherry.kernel.netlink.rtnl import LOOPBACK_INDEX, Rtnl
 from wherry.runtime.context import Context
 from wherry.runtime.interface import Interface
 from wherry.runtime.steps import Step
+from wherry.runtime.steps.paths import open_beneath
 
 
 class Network(Step):
@@ -24,7 +25,7 @@ class Network(Step):
         names = ", ".join(interface.name for interface in self.interfaces)
         return f"bring up lo{', ' + names if names else ''}"
 
-    def apply(self, context: Context) -> None:  # noqa: ARG002 - the interface's
+    def apply(self, context: Context) -> None:
         with Rtnl() as rtnl:
             rtnl.set_up(LOOPBACK_INDEX)
             for interface in self.interfaces:
@@ -32,7 +33,7 @@ class Network(Step):
                 for address in interface.addresses:
                     rtnl.add_address(index, address)
                 if not any(":" in address for address in interface.addresses):
-                    _disable_ipv6(interface.name)
+                    _disable_ipv6(context.proc_sys, interface.name)
                 rtnl.set_up(index)
                 for gateway in (interface.gateway, interface.gateway6):
                     if gateway:
@@ -40,10 +41,12 @@ class Network(Step):
             rtnl.flush()
 
 
-def _disable_ipv6(name: str) -> None:
+def _disable_ipv6(proc_sys: int, name: str) -> None:
     """Else the interface gives itself a link-local address and talks on the network unasked."""
+    if proc_sys < 0:
+        return
     try:
-        fd = os.open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+        fd = open_beneath(proc_sys, f"net/ipv6/conf/{name}/disable_ipv6", os.O_WRONLY)
     except FileNotFoundError:
         return  # a kernel without IPv6
     try:

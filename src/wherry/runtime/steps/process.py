@@ -320,6 +320,23 @@ class BoundingSet(Step):
                 raise
 
 
+class CloseDescriptors(Step):
+    """Everything above 2 but the report pipe, and what the caller wants kept.
+
+    Before the working directory is entered: "/proc/self/fd/N" must not lead below a mask, into the
+    namespaces of others, or to what else the steps before have held.
+    """
+
+    __slots__ = ()
+    name = "descriptors"
+
+    def describe(self) -> str:
+        return "close every descriptor that is not the program's"
+
+    def apply(self, context: Context) -> None:
+        syscalls.keep_only((context.report, *context.kept))
+
+
 class ChangeUser(Step):
     """Groups, ids and the remaining capability sets; afterwards the process is the user's."""
 
