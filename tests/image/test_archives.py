@@ -14,7 +14,8 @@ import pytest
 import zstandard
 
 from tests.image.support import Tar, open_images, stream
-from wherry.engine.images import Images
+from wherry.engine.images import Deleted, Images
+from wherry.engine.images.making import own_platform
 from wherry.image.digest import digest_of
 from wherry.model.errors import Forbidden, InvalidArgument, NoSuchImage, NotFound
 from wherry.model.image import Platform
@@ -118,6 +119,46 @@ def oci_archive(*, compress: str = "gzip", name: str = "example.org/team/app:3")
         .add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         .add("index.json", json.dumps(index).encode())
     )
+    for digest, blob in blobs.items():
+        tar.add(f"blobs/sha256/{digest[7:]}", blob)
+    return tar.bytes()
+
+
+def multi_platform_archive() -> bytes:
+    """An OCI layout whose name leads to an index of two platforms, and an attestation that is no image."""
+    blobs: dict[str, bytes] = {}
+
+    def put(data: bytes, media_type: str, **more: object) -> dict[str, object]:
+        blobs[digest_of(data)] = data
+        return {"mediaType": media_type, "digest": digest_of(data), "size": len(data), **more}
+
+    manifests = []
+    for architecture in ("amd64", "arm64", "riscv64"):
+        config = build_config(BASE, architecture=architecture, history=[])
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "config": put(config, "application/vnd.oci.image.config.v1+json"),
+                "layers": [
+                    put(gzip.compress(BASE, mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")
+                ],
+            }
+        ).encode()
+        manifests.append(
+            put(
+                manifest,
+                "application/vnd.oci.image.manifest.v1+json",
+                platform={"os": "linux", "architecture": architecture},
+            )
+        )
+    del blobs[str(manifests[2]["digest"])]  # a platform that was left out
+    index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
+    entry = put(
+        index,
+        "application/vnd.oci.image.index.v1+json",
+        annotations={"io.containerd.image.name": "docker.io/library/multi:1"},
+    )
+    tar = Tar().add("index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
     for digest, blob in blobs.items():
         tar.add(f"blobs/sha256/{digest[7:]}", blob)
     return tar.bytes()
@@ -380,6 +421,29 @@ def test_platforms_of_one_name(images: Images) -> None:
         "image with reference test:1 was found but its platform (linux/amd64) does not match the specified"
         " platform (linux/arm64)"
     )
+
+
+def test_an_archive_of_several_platforms(images: Images) -> None:
+    lines = asyncio.run(load(images, multi_platform_archive()))
+    assert lines[-1] == "Loaded image: multi:1\n"
+    ours = images.get("multi:1")
+    assert ours.platform.architecture == own_platform().architecture
+    for architecture in ("amd64", "arm64"):
+        image = images.get("multi:1", Platform(architecture=architecture))
+        assert image.platform.architecture == architecture
+    with pytest.raises(NotFound):
+        images.get("multi:1", Platform(architecture="riscv64"))
+    assert len(images.all()) == 2
+
+    async def remove() -> list[Deleted]:
+        deleted = await images.remove("multi:1")
+        await images.collector.close()
+        return deleted
+
+    deleted = asyncio.run(remove())
+    assert [entry.untagged for entry in deleted if entry.untagged] == ["multi:1"]
+    assert images.all() == ()
+    assert list(images.content.digests()) == []
 
 
 def test_the_host_image_is_neither_tagged_nor_removed_nor_saved(images: Images) -> None:

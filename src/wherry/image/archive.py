@@ -72,6 +72,7 @@ class _Plan:
     names: tuple[str, ...]
     manifest: bytes | None = None  # the archive's own, to be kept byte for byte
     manifest_type: str = ""
+    indexes: tuple[tuple[Descriptor, bytes], ...] = ()  # that lead to it, outermost first
 
 
 def load(arguments: JsonValue, report: Report) -> JsonValue:
@@ -222,9 +223,11 @@ class _Archive:
 
     def _oci_images(self) -> Iterator[_Plan | None]:
         """What index.json leads to, indexes in it included."""
-        pending = [(entry, 0) for entry in parse_index(self._read("index.json"))]
+        pending: list[tuple[Descriptor, tuple[tuple[Descriptor, bytes], ...]]] = [
+            (entry, ()) for entry in parse_index(self._read("index.json"))
+        ]
         while pending:
-            descriptor, depth = pending.pop(0)
+            descriptor, indexes = pending.pop(0)
             name = self._blob(descriptor.digest)
             if descriptor.artifact_type or self._find(name) is None:
                 continue  # an attestation, or a platform that was left out when saving
@@ -232,16 +235,15 @@ class _Archive:
             if digest_of(data) != descriptor.digest:
                 raise BadContent(f"{name} does not match its digest")
             if descriptor.media_type in INDEX_TYPES or is_index(data):
-                if depth >= _MAX_NESTED_INDEXES:
+                if len(indexes) >= _MAX_NESTED_INDEXES:
                     raise BadContent("indexes are nested too deeply")
-                pending += [
-                    (replace(below, annotations={**descriptor.annotations}), depth + 1)
-                    for below in parse_index(data)
-                ]
+                above = (*indexes, (descriptor, data))
+                pending += [(below, above) for below in parse_index(data)]
             elif descriptor.media_type in MANIFEST_TYPES or not descriptor.media_type:
-                yield self._oci_plan(descriptor, data)
+                plan = self._oci_plan(indexes[0][0] if indexes else descriptor, data)
+                yield replace(plan, indexes=indexes) if plan is not None else None
 
-    def _oci_plan(self, descriptor: Descriptor, data: bytes) -> _Plan | None:
+    def _oci_plan(self, named: Descriptor, data: bytes) -> _Plan | None:
         manifest = parse_manifest(data)
         if any("in-toto" in layer.media_type for layer in manifest.layers):
             return None
@@ -258,7 +260,7 @@ class _Archive:
             for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)
         )
         return _Plan(
-            config, layers, _names_of(descriptor), manifest=data, manifest_type=manifest.media_type
+            config, layers, _names_of(named), manifest=data, manifest_type=manifest.media_type
         )
 
 
@@ -285,14 +287,22 @@ class _Loader:
             manifest = self._own_manifest(plan, config)
             media_type = "application/vnd.oci.image.manifest.v1+json"
         self._content.put(digest_of(manifest), manifest)
+        for index, data in plan.indexes:
+            self._content.put(index.digest, data)
         descriptor = Descriptor(
             media_type=media_type, digest=digest_of(manifest), size=len(manifest)
         )
+        target = plan.indexes[0][0] if plan.indexes else descriptor
+        blobs = [
+            *(layer.descriptor.digest for layer in plan.layers),
+            *(index.digest for index, _ in plan.indexes),
+        ]
         return {
             "config": config,
             "names": plan.names,
-            "blobs": [layer.descriptor.digest for layer in plan.layers],
+            "blobs": blobs,
             "manifest": descriptor_json(descriptor),
+            "target": descriptor_json(replace(target, annotations={}, platform=None)),
         }
 
     def _own_manifest(self, plan: _Plan, config: Digest) -> bytes:

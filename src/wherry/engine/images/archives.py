@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ from wherry.image.config import parse_descriptor
 from wherry.image.content import BadContent
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_object, get_str, get_strings
-from wherry.model.image import Digest, ImageId, Platform
-from wherry.model.platforms import matches
+from wherry.model.image import Digest, Image, ImageId, Platform
+from wherry.model.platforms import host_platform, matches
 from wherry.model.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ async def load(
                 if not quiet:
                     yield item
                 continue
-            for document in item:
-                async for line in _make_known(images, document, platform):
-                    yield line
+            async for line in _make_known(images, item, platform):
+                yield line
 
 
 async def _run_load(
@@ -94,28 +93,44 @@ async def _run_load(
 
 
 async def _make_known(
-    images: Images, document: JsonObject, platform: Platform | None
+    images: Images, documents: list[JsonObject], platform: Platform | None
 ) -> AsyncIterator[Progress]:
-    descriptor = parse_descriptor(get_object(document, "manifest"))
-    image_id = ImageId(get_str(document, "config"))
-    blobs = [descriptor.digest, *map(Digest, get_strings(document, "blobs"))]
-    image = await images.register(image_id, manifest=descriptor, blobs=blobs)
-    if platform is not None and not matches(platform, image.platform):
+    loaded: list[tuple[JsonObject, Image]] = []
+    for document in documents:
+        descriptor = parse_descriptor(get_object(document, "manifest"))
+        blobs = [descriptor.digest, *map(Digest, get_strings(document, "blobs"))]
+        image_id = ImageId(get_str(document, "config"))
+        image = await images.register(image_id, manifest=descriptor, blobs=blobs)
+        loaded.append((document, image))
+    wanted = platform or host_platform()
+    if platform is not None and not any(matches(platform, image.platform) for _, image in loaded):
         raise BadContent("the archive has no image for the platform that was asked for")
+    # Of one name's platforms the last is what the name means: the one that runs here.
+    loaded.sort(key=lambda pair: matches(wanted, pair[1].platform))
+    said: set[str] = set()
+    for document, image in loaded:
+        images.publish("load", image.id, image.id)
+        for line in _point_names(images, document, image):
+            if line.stream not in said:
+                yield line
+            said.add(line.stream)
+
+
+def _point_names(images: Images, document: JsonObject, image: Image) -> Iterator[Progress]:
+    target = parse_descriptor(get_object(document, "target"))
     names = get_strings(document, "names")
-    images.publish("load", image_id, image_id)
     for name in names:
         reference = parse_reference(name).with_default_tag()
         old = images.catalog.name(reference.canonical())
-        if old is not None and image_id not in old.images:
+        if old is not None and image.id not in old.images and old.target != target:
             yield Progress(
                 stream=f"The image {reference.familiar()} already exists, renaming the old one with"
                 f" ID {old.images[0]} to empty string\n"
             )
-        images.point(reference.canonical(), image_id, descriptor, quiet=True)
+        images.point(reference.canonical(), image.id, target, quiet=True)
         yield Progress(stream=f"Loaded image: {reference.familiar()}\n")
     if not names:
-        yield Progress(stream=f"Loaded image ID: {image_id}\n")
+        yield Progress(stream=f"Loaded image ID: {image.id}\n")
 
 
 def _layer_progress(value: JsonValue) -> Progress | None:
