@@ -348,7 +348,7 @@ def test_directories_a_thousand_levels_deep(attack: Attack) -> None:
             {
                 "index.json": b'{"schemaVersion":2,"manifests":[{"digest":"sha256:../../x","size":1}]}'
             },
-            "index",
+            "invalid digest",
         ),
     ],
 )

@@ -17,16 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.image.config import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    OCI_CONFIG,
     OCI_LAYER,
     build_manifest,
     descriptor_json,
-    is_index,
     parse_config,
-    parse_index,
-    parse_manifest,
 )
 from wherry.image.content import BadContent, ContentStore, sync_folder
 from wherry.image.digest import digest_of, split_digest
@@ -39,6 +33,15 @@ from wherry.lib.jsonvalue import JsonError, JsonObject, JsonValue, get_int, get_
 from wherry.lib.tar.reader import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, TarReader
 from wherry.lib.worker import Report
 from wherry.model.image import Descriptor, Digest
+from wherry.model.oci_image import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_CONFIG,
+    Index,
+    parse_image_manifest,
+    parse_index,
+    parse_manifest,
+)
 
 _MAX_MEMBERS = 100_000
 _MAX_LINK_HOPS = 16
@@ -224,7 +227,7 @@ class _Archive:
     def _oci_images(self) -> Iterator[_Plan | None]:
         """What index.json leads to, indexes in it included."""
         pending: list[tuple[Descriptor, tuple[tuple[Descriptor, bytes], ...]]] = [
-            (entry, ()) for entry in parse_index(self._read("index.json"))
+            (entry, ()) for entry in parse_index(self._read("index.json")).entries
         ]
         while pending:
             descriptor, indexes = pending.pop(0)
@@ -234,17 +237,17 @@ class _Archive:
             data = self._read(name)
             if digest_of(data) != descriptor.digest:
                 raise BadContent(f"{name} does not match its digest")
-            if descriptor.media_type in INDEX_TYPES or is_index(data):
+            if descriptor.media_type in INDEX_TYPES or isinstance(parse_manifest(data), Index):
                 if len(indexes) >= _MAX_NESTED_INDEXES:
                     raise BadContent("indexes are nested too deeply")
                 above = (*indexes, (descriptor, data))
-                pending += [(below, above) for below in parse_index(data)]
+                pending += [(below, above) for below in parse_index(data).entries]
             elif descriptor.media_type in MANIFEST_TYPES or not descriptor.media_type:
                 plan = self._oci_plan(indexes[0][0] if indexes else descriptor, data)
                 yield replace(plan, indexes=indexes) if plan is not None else None
 
     def _oci_plan(self, named: Descriptor, data: bytes) -> _Plan | None:
-        manifest = parse_manifest(data)
+        manifest = parse_image_manifest(data)
         if any("in-toto" in layer.media_type for layer in manifest.layers):
             return None
         if self._find(self._blob(manifest.config.digest)) is None:

@@ -1,4 +1,4 @@
-"""Image configs, manifests and indexes: their JSON to records and back.
+"""Image configs: their JSON to records and back; manifests to JSON (`model.oci_image` reads those).
 
 OCI image-spec "config.md", "manifest.md", "image-index.md", and Docker's schema 2, which differs in media
 types and in the fields that Docker adds to the config. Unknown fields of a config survive in its blob,
@@ -8,7 +8,6 @@ which is stored byte for byte; only what the engine reads is parsed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wherry.image.content import BadContent
@@ -26,19 +25,11 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.model.container import ContainerConfig, Healthcheck
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Platform
+from wherry.model.oci_image import OCI_MANIFEST
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-INDEX_TYPES = frozenset((OCI_INDEX, DOCKER_INDEX))
-MANIFEST_TYPES = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 
-_MAX_LAYERS = 10_000
 _HOST_BASE = "io.wherry.host"
 
 
@@ -57,16 +48,6 @@ class ImageConfig:
     host_base: str = (
         ""  # the id of the `host` image that is below; such an image has only its own difference
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """An image manifest."""
-
-    media_type: str
-    config: Descriptor
-    layers: tuple[Descriptor, ...]
-    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_json(data: bytes, what: str) -> JsonObject:
@@ -131,50 +112,6 @@ def build_config(config: ImageConfig) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def parse_manifest(data: bytes) -> Manifest:
-    """The image manifest in a blob. Raises BadContent for anything else, indexes included."""
-    document = parse_json(data, "manifest")
-    try:
-        media_type = get_str(document, "mediaType")
-        if "manifests" in document or media_type in INDEX_TYPES:
-            raise BadContent("manifest is an index")
-        if get_int(document, "schemaVersion") != 2:
-            raise BadContent("manifest schema 1 is not supported")
-        if "config" not in document:
-            raise BadContent("manifest has no config")
-        layers = get_objects(document, "layers")
-        if len(layers) > _MAX_LAYERS:
-            raise BadContent("manifest has too many layers")
-        config = parse_descriptor(get_object(document, "config"))
-        if not media_type:
-            media_type = DOCKER_MANIFEST if config.media_type == DOCKER_CONFIG else OCI_MANIFEST
-        return Manifest(
-            media_type=media_type,
-            config=config,
-            layers=tuple(parse_descriptor(layer) for layer in layers),
-            annotations=_parse_map(document, "annotations"),
-        )
-    except (JsonError, InvalidDigest) as error:
-        raise BadContent(f"manifest: {error}") from error
-
-
-def parse_index(data: bytes) -> tuple[Descriptor, ...]:
-    """The manifests of an index. Raises BadContent."""
-    document = parse_json(data, "index")
-    try:
-        if get_int(document, "schemaVersion") != 2:
-            raise BadContent("index has an unknown schema")
-        return tuple(parse_descriptor(entry) for entry in get_objects(document, "manifests"))
-    except (JsonError, InvalidDigest) as error:
-        raise BadContent(f"index: {error}") from error
-
-
-def is_index(data: bytes) -> bool:
-    """Whether a blob is an index rather than a manifest, by what is in it."""
-    document = parse_json(data, "manifest")
-    return "manifests" in document or document.get("mediaType") in INDEX_TYPES
-
-
 def build_manifest(config: Descriptor, layers: tuple[Descriptor, ...]) -> bytes:
     """An OCI image manifest, byte for byte as Docker 28 saves it."""
     document: JsonObject = {
@@ -184,22 +121,6 @@ def build_manifest(config: Descriptor, layers: tuple[Descriptor, ...]) -> bytes:
         "layers": [descriptor_json(layer) for layer in layers],
     }
     return json.dumps(document, separators=(",", ":")).encode()
-
-
-def parse_descriptor(document: JsonObject) -> Descriptor:
-    """Raises JsonError, InvalidDigest."""
-    size = get_int(document, "size")
-    if size < 0:
-        raise JsonError("size: expected a size")
-    platform = get_object(document, "platform")
-    return Descriptor(
-        media_type=get_str(document, "mediaType"),
-        digest=parse_digest(get_str(document, "digest")),
-        size=size,
-        annotations=_parse_map(document, "annotations"),
-        platform=_parse_platform(platform) if platform else None,
-        artifact_type=get_str(document, "artifactType"),
-    )
 
 
 def descriptor_json(descriptor: Descriptor) -> JsonObject:
@@ -280,16 +201,6 @@ def _parse_container_config(document: JsonObject) -> ContainerConfig:
         stop_signal=get_str(document, "StopSignal"),
         stop_timeout=None if timeout is None else get_int(document, "StopTimeout"),
         shell=_optional_strings(document, "Shell"),
-    )
-
-
-def _parse_platform(document: JsonObject) -> Platform:
-    return Platform(
-        os=get_str(document, "os"),
-        architecture=get_str(document, "architecture"),
-        variant=get_str(document, "variant"),
-        os_version=get_str(document, "os.version"),
-        os_features=get_strings(document, "os.features"),
     )
 
 

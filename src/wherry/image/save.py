@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wherry.image.config import OCI_INDEX, Manifest, descriptor_json
+from wherry.image.config import (
+    descriptor_json,
+)
 from wherry.image.digest import split_digest
 from wherry.image.layer.writing import Buffered, write_all
 from wherry.image.reference import Reference
@@ -21,6 +23,10 @@ from wherry.lib.tar.reader import DIRECTORY
 from wherry.lib.tar.writer import TarWriter
 from wherry.lib.worker import Report
 from wherry.model.image import Descriptor, Digest
+from wherry.model.oci_image import (
+    OCI_INDEX,
+    Manifest,
+)
 
 _PIECE = 1 << 20
 

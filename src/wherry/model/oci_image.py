@@ -21,7 +21,7 @@ from wherry.lib.jsonvalue import (
     get_str,
     get_strings,
 )
-from wherry.model.errors import EngineError
+from wherry.model.errors import InvalidArgument
 from wherry.model.image import Descriptor, Digest, Platform
 from wherry.model.platforms import best_match, format_platform
 
@@ -31,8 +31,6 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
@@ -48,7 +46,7 @@ MAX_CONFIG_BYTES = 8 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z|sha512:[0-9a-f]{128}\Z")
 
 
-class BadManifest(EngineError):
+class BadManifest(InvalidArgument):
     """A manifest, index or config that is not well formed or beyond the limits."""
 
 
@@ -90,8 +88,7 @@ def parse_manifest(body: bytes, media_type: str = "") -> Manifest | Index:
                 "Docker Image manifest version 2, schema 1 is not supported: the image must be"
                 " upgraded to the OCI format or Docker Image manifest v2, schema 2"
             )
-        if not kind:
-            kind = OCI_INDEX if "manifests" in document else OCI_MANIFEST
+        kind = kind or _guess_type(document)
         if kind in INDEX_TYPES:
             return _parse_index(document, kind)
         if kind in MANIFEST_TYPES:
@@ -99,6 +96,30 @@ def parse_manifest(body: bytes, media_type: str = "") -> Manifest | Index:
     except JsonError as exc:
         raise BadManifest(f"manifest is malformed: {exc}") from exc
     raise BadManifest(f"unsupported manifest media type: {kind}")
+
+
+def _guess_type(document: JsonObject) -> str:
+    """OCI lets `mediaType` out of the document; who asks a registry has it from the header."""
+    if "manifests" in document:
+        return OCI_INDEX
+    config_type = get_str(get_object(document, "config"), "mediaType")
+    return DOCKER_MANIFEST if config_type == DOCKER_CONFIG else OCI_MANIFEST
+
+
+def parse_index(body: bytes) -> Index:
+    """An index and nothing else. Raises BadManifest."""
+    document = parse_manifest(body)
+    if isinstance(document, Manifest):
+        raise BadManifest("expected an index, found a manifest")
+    return document
+
+
+def parse_image_manifest(body: bytes) -> Manifest:
+    """A manifest and nothing else. Raises BadManifest."""
+    document = parse_manifest(body)
+    if isinstance(document, Index):
+        raise BadManifest("expected a manifest, found an index")
+    return document
 
 
 def _parse_index(document: JsonObject, media_type: str) -> Index:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from wherry.engine.images.pipes import feed_pipe, open_pipe
 from wherry.engine.images.worker import run_image_worker
-from wherry.image.config import parse_descriptor
 from wherry.image.content import BadContent
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_object, get_str, get_strings
 from wherry.model.image import Digest, Image, ImageId, Platform
+from wherry.model.oci_image import parse_descriptor
 from wherry.model.platforms import host_platform, matches
 from wherry.model.progress import Progress
 

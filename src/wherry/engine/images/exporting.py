@@ -13,12 +13,8 @@ from wherry.engine.images.catalog import WrongPlatform
 from wherry.engine.images.pipes import open_pipe, read_pipe
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.config import (
-    OCI_CONFIG,
     OCI_LAYER,
-    OCI_MANIFEST,
-    Manifest,
     build_manifest,
-    parse_manifest,
 )
 from wherry.image.digest import digest_of
 from wherry.image.reference import Reference, is_image_id, parse_reference
@@ -27,6 +23,12 @@ from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import InvalidArgument, NoSuchImage, NotFound
 from wherry.model.image import Descriptor, Digest, Image, Platform
+from wherry.model.oci_image import (
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    Manifest,
+    parse_image_manifest,
+)
 from wherry.model.platforms import format_platform
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def _match(
 async def _prepare(images: Images, image: Image, names: tuple[Reference, ...]) -> SavedImage:
     manifest, descriptor = None, image.manifest
     if descriptor is not None and images.has_blob(descriptor.digest):
-        manifest = parse_manifest(await images.read_blob(descriptor.digest))
+        manifest = parse_image_manifest(await images.read_blob(descriptor.digest))
         layers = [layer.digest for layer in manifest.layers]
         if not all(images.has_blob(d) or images.layers.has(d) for d in layers):
             manifest = None

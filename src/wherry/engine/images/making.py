@@ -19,17 +19,11 @@ from wherry.engine.clock import now
 from wherry.engine.images.pipes import feed_pipe, open_pipe
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.config import (
-    DOCKER_MANIFEST,
-    INDEX_TYPES,
-    OCI_CONFIG,
     OCI_LAYER,
     OCI_LAYER_GZIP,
-    OCI_MANIFEST,
     ImageConfig,
     build_config,
     build_manifest,
-    parse_index,
-    parse_manifest,
 )
 from wherry.image.digest import digest_of
 from wherry.image.layer.record import LayerRecord
@@ -39,6 +33,14 @@ from wherry.lib.jsonvalue import JsonValue, get_int, get_str
 from wherry.model.container import ContainerConfig
 from wherry.model.errors import Internal, InvalidArgument, NotFound
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform
+from wherry.model.oci_image import (
+    DOCKER_MANIFEST,
+    INDEX_TYPES,
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    parse_image_manifest,
+    parse_index,
+)
 from wherry.model.platforms import host_platform
 
 if TYPE_CHECKING:
@@ -252,10 +254,10 @@ async def push_target(images: Images, name: str, platform: Platform | None = Non
 
 
 async def _is_whole(images: Images, target: Descriptor) -> bool:
-    for entry in parse_index(await images.read_blob(target.digest)):
+    for entry in parse_index(await images.read_blob(target.digest)).entries:
         if not images.has_blob(entry.digest):
             return False
-        manifest = parse_manifest(await images.read_blob(entry.digest))
+        manifest = parse_image_manifest(await images.read_blob(entry.digest))
         needed = (manifest.config.digest, *(layer.digest for layer in manifest.layers))
         if not all(images.has_blob(digest) for digest in needed):
             return False
@@ -264,7 +266,7 @@ async def _is_whole(images: Images, target: Descriptor) -> bool:
 
 async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Descriptor:
     """The manifest with no uncompressed layer in it; made and kept when it is not so already."""
-    document = parse_manifest(await images.read_blob(manifest.digest))
+    document = parse_image_manifest(await images.read_blob(manifest.digest))
     if any(name.digest == manifest.digest for name in images.catalog.names_of(image.id)):
         return manifest  # a registry has it so: what came uncompressed goes back as it came
     plain = [layer for layer in document.layers if layer.media_type in _UNCOMPRESSED]
@@ -309,7 +311,7 @@ async def _descriptors(
 ) -> tuple[Descriptor, ...]:
     known: dict[Digest, Descriptor] = {}
     if parent is not None and parent.manifest is not None:
-        manifest = parse_manifest(await images.read_blob(parent.manifest.digest))
+        manifest = parse_image_manifest(await images.read_blob(parent.manifest.digest))
         known = dict(zip(parent.diff_ids, manifest.layers, strict=False))
     return tuple(
         known.get(diff_id)

@@ -27,7 +27,10 @@ from wherry.engine.images.removal import Deleted, ImageUser, Removal
 from wherry.engine.images.snapshots import Snapshots
 from wherry.engine.images.worker import run_image_worker
 from wherry.engine.store import Store
-from wherry.image.config import ImageConfig, parse_config, parse_manifest
+from wherry.image.config import (
+    ImageConfig,
+    parse_config,
+)
 from wherry.image.content import PARTIAL_MAX_AGE_S, BadContent, ContentStore, NoSuchBlob
 from wherry.image.host import HostTree
 from wherry.image.layer.mount import TAR_NAME
@@ -41,6 +44,9 @@ from wherry.lib.program import WorkerPool
 from wherry.model.container import ContainerConfig
 from wherry.model.errors import Conflict, Forbidden, NoSuchImage, NotSupported
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform, RootMount
+from wherry.model.oci_image import (
+    parse_image_manifest,
+)
 from wherry.model.platforms import best_match
 from wherry.model.progress import Progress
 
@@ -378,7 +384,7 @@ class Images:
         self, tag: str | None, repository: str, target: Descriptor, manifest: Descriptor
     ) -> ImageId:
         """See ImageSink."""
-        document = parse_manifest(await self.read_blob(manifest.digest))
+        document = parse_image_manifest(await self.read_blob(manifest.digest))
         image_id = ImageId(document.config.digest)
         blobs = {
             manifest.digest,

@@ -11,7 +11,15 @@ from wherry.lib.program import Pool, WorkerError, WorkerPool, run_worker
 from wherry.model.errors import Internal, InvalidArgument, Unavailable
 
 _BAD_CONTENT = frozenset(
-    ("BadContent", "LayerError", "StreamError", "TarError", "MemoryError", "InvalidDigest")
+    (
+        "BadContent",
+        "BadManifest",
+        "LayerError",
+        "StreamError",
+        "TarError",
+        "MemoryError",
+        "InvalidDigest",
+    )
 )
 
 
