@@ -33,6 +33,7 @@ from wherry.engine.build.records import (
     Report,
     StepOutput,
 )
+from wherry.engine.build.recovery import keep_promises
 from wherry.engine.build.solver import Build, Pull, Services, StageResult, make_image
 from wherry.engine.build.transfer import Transfers
 from wherry.engine.clock import now
@@ -118,15 +119,26 @@ class Builder:
             working=asyncio.Semaphore(max(2, (os.cpu_count() or 1))),
         )
         self._outputs: dict[str, Path] = {}
+        self._recovery: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Ends what an earlier engine left of its builds."""
         await self._runner.start()
-        for folder in sorted(self._workspace.folder.iterdir()):
+        self._recovery = asyncio.get_running_loop().create_task(
+            self._recover(), name="recover builds"
+        )
+
+    async def _recover(self) -> None:
+        folders = sorted(self._workspace.folder.iterdir())
+        with self._images.building():
+            await keep_promises(self._cache, self._workspace, self._services.packer, self._images)
+        for folder in folders:
             self._workspace.discard(folder)
 
     async def close(self) -> None:
         """Waits for layers that are being packed."""
+        if self._recovery is not None:
+            await asyncio.wait([self._recovery])
         await self._services.packer.close()
         await self._copiers.close()
 
@@ -139,6 +151,8 @@ class Builder:
 
         `report` is called on the loop, in the order of what happens.
         """
+        if self._recovery is not None:
+            await asyncio.wait([self._recovery])
         log = _Log(report, tuple(options.secrets.values()))
         started, created = time.monotonic(), now()
         builds: list[Build] = []

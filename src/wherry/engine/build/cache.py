@@ -11,9 +11,10 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from wherry.engine.build.layers import Solved
-from wherry.engine.build.records import CacheRecord
+from wherry.engine.build.layers import Chain, Layer, Solved
+from wherry.engine.build.records import CacheRecord, PendingRecord
 from wherry.engine.clock import now, parse_time
 from wherry.engine.images import Images
 from wherry.engine.store import Store, Table
@@ -42,6 +43,8 @@ class BuildCache:
         self._store = store
         self._images = images
         self._records = dict(self._table.items())
+        self._pending = Table(store, "build_pending", PendingRecord)
+        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self.fresh: dict[str, Solved] = {}
 
     def find(self, key: str) -> CacheRecord | None:
@@ -59,7 +62,33 @@ class BuildCache:
     def put(self, key: str, record: CacheRecord) -> None:
         """Inserts or replaces."""
         self._records[key] = record
-        self._table.put(key, record)
+        with self._store.transaction():
+            self._table.put(key, record)
+            self._pending.delete(key)
+
+    def promise(
+        self, key: str, record: CacheRecord, chain: Chain, own: Layer | None, epoch: int
+    ) -> None:
+        """Notes a finished step whose record `put` will follow, for an engine that comes after a crash."""
+        self._pending.put(
+            key,
+            PendingRecord(
+                record=record,
+                layers=tuple(_name(layer) for layer in chain.layers),
+                own=_name(own) if own is not None else "",
+                epoch=epoch,
+                boot_id=self._boot_id,
+                time_ns=time.time_ns(),
+            ),
+        )
+
+    def take_promises(self) -> list[tuple[str, PendingRecord]]:
+        """Those of an engine that crashed, oldest first; they are forgotten here."""
+        found = list(self._pending.items())
+        for key, _ in found:
+            self._pending.delete(key)
+        usable = [pair for pair in found if pair[1].boot_id == self._boot_id]
+        return sorted(usable, key=lambda pair: pair[1].time_ns)
 
     def drop(self, key: str) -> None:
         """Forgets; idempotent."""
@@ -123,6 +152,12 @@ class BuildCache:
                 for key in [key for key, rec in self._records.items() if rec.kind == "internal"]:
                     self.drop(key)
         return deleted, freed
+
+
+def _name(layer: Layer) -> str:
+    if layer.diff_id is not None:
+        return layer.diff_id
+    return layer.upper.parent.name if layer.upper is not None else ""
 
 
 def _matches(entry: CacheEntry, filters: Mapping[str, Sequence[str]]) -> bool:

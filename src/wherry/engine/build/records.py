@@ -80,6 +80,22 @@ class CacheRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRecord:
+    """A finished step whose layers were not all packed yet: the next engine packs them.
+
+    A layer is its diff-id, or the name of the folder below ROOT/build that has its upper directory. Those are
+    on volatile mounts: after a crash of the machine (another boot) they may be torn and count for nothing.
+    """
+
+    record: CacheRecord
+    layers: tuple[str, ...]
+    own: str  # the step's own layer among them, empty when it changed nothing
+    epoch: int
+    boot_id: str
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryStep:
     """One step of a finished build."""
 

@@ -666,25 +666,23 @@ class Build:
         """Remembers the step as soon as its layers are durable."""
         cache = self._services.cache
         cache.fresh[key] = solved
+        promised = CacheRecord(
+            result=solved.key,
+            description=step.name,
+            kind="regular" if isinstance(step, RunStep) else "source.local",
+            created=solved.created,
+            last_used=now(),
+            use_count=1,
+        )
+        epoch = -1 if self.epoch is None else self.epoch
+        cache.promise(key, promised, solved.chain, layer, epoch)
 
         async def record() -> None:
             try:
                 diff_ids = await solved.chain.diff_ids()
                 own = await layer.wait() if layer is not None else None
                 size = self._services.images.layers.get(own).size_bytes if own else 0
-                cache.put(
-                    key,
-                    CacheRecord(
-                        result=solved.key,
-                        layers=diff_ids,
-                        description=step.name,
-                        kind="regular" if isinstance(step, RunStep) else "source.local",
-                        size_bytes=size,
-                        created=solved.created,
-                        last_used=now(),
-                        use_count=1,
-                    ),
-                )
+                cache.put(key, replace(promised, layers=diff_ids, size_bytes=size))
             finally:
                 if cache.fresh.get(key) is solved:
                     del cache.fresh[key]
