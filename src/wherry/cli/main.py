@@ -49,8 +49,8 @@ def run(words: list[str]) -> int:
     """Runs a command line and gives its exit code."""
     path = ""
     verb: Verb | None = None
+    session = Session()
     try:
-        session = Session()
         if words and words[0][:1] == "-":
             words = _read_globals(session, words)
         path, module, words = _find_verb(words)
@@ -77,6 +77,8 @@ def run(words: list[str]) -> int:
         from wherry.cli.errors import report
 
         return report(exc, path, verb)
+    finally:
+        session.close()
 
 
 def _read_globals(session: Session, words: list[str]) -> list[str]:

@@ -50,6 +50,11 @@ class Session:
             self._client = self._make_client()
         return self._client
 
+    def close(self) -> None:
+        """Ends idle connections."""
+        if self._client is not None:
+            self._client.close()
+
     @property
     def config(self) -> UserConfig:
         """The user's config.json."""

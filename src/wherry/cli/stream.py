@@ -129,7 +129,12 @@ def pump(stream: Stream, attachment: Attachment) -> bool:
             stdin = -1
             stream.close_write()
     while True:
-        for fd, events in poller.poll(0 if stream.has_buffered() else None) or [(socket, READABLE)]:
+        # What was read with the head of the answer is not seen by poll.
+        buffered = stream.has_buffered()
+        ready = poller.poll(0 if buffered else None)
+        if buffered:
+            ready = [(socket, READABLE), *(item for item in ready if item[0] != socket)]
+        for fd, events in ready:
             if fd == socket and events & READABLE:
                 try:
                     data = stream.recv()

@@ -2,9 +2,9 @@
 
     from wherry.client.client import Client
 
-    client = Client("unix:///run/wherry/wherry.sock")
-    for container in client.containers.list_all(all_=True):
-        print(container["Id"], container["State"])
+    with Client("unix:///run/wherry/wherry.sock") as client:
+        for container in client.containers.list_all(all_=True):
+            print(container["Id"], container["State"])
 
 Answers are plain dicts as in Docker's API description; errors are those of wherry.client.errors.
 Threads may share a client. Nothing here imports a third party.

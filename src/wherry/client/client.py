@@ -35,6 +35,16 @@ class Client:
     ) -> None:
         self.transport = Transport(Address(address, tls), on_absent=on_absent)
 
+    def close(self) -> None:
+        """Ends idle connections; streams that were given out stay open."""
+        self.transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     @property
     def containers(self) -> Containers:
         """Containers."""

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
     Document: TypeAlias = "dict[str, Json]"
+else:
+    # For annotations that are evaluated; typing is not imported for them.
+    Document = dict
+    Json = object
 
 
 class _ScannerContext:

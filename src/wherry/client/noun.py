@@ -56,19 +56,26 @@ def read_documents(response: Response) -> Iterator[Document]:
     """The objects of a stream of JSON, each as soon as it is complete."""
     rest = ""
     pending = b""
-    for piece in response.chunks():
-        pending += piece
-        try:
-            text = str(pending, "utf-8")
-        except UnicodeDecodeError as exc:
-            # A character is cut by the end of the chunk.
-            text = str(pending[: exc.start], "utf-8")
-            pending = pending[exc.start :]
-        else:
-            pending = b""
-        values, rest = decode_stream(rest + text)
-        for value in values:
-            yield as_document(value)
+    complete = False
+    try:
+        for piece in response.chunks():
+            pending += piece
+            try:
+                text = str(pending, "utf-8")
+            except UnicodeDecodeError as exc:
+                # A character is cut by the end of the chunk.
+                text = str(pending[: exc.start], "utf-8")
+                pending = pending[exc.start :]
+            else:
+                pending = b""
+            values, rest = decode_stream(rest + text)
+            for value in values:
+                yield as_document(value)
+        complete = True
+    finally:
+        if not complete:
+            # The caller has left the stream: what is still to come must not be taken for an answer.
+            response.close()
 
 
 def encode_filters(filters: Mapping[str, Sequence[str]] | None) -> str:

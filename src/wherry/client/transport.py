@@ -91,6 +91,13 @@ class Response:
 
     def chunks(self) -> Iterator[bytes]:
         """The pieces of the body as they arrive; raises ConnectionLost if it is cut short."""
+        try:
+            yield from self._read_body()
+        except ConnectionLost:
+            self._connection.close()
+            raise
+
+    def _read_body(self) -> Iterator[bytes]:
         connection = self._connection
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             while True:
@@ -348,6 +355,11 @@ class Transport:
         if status >= 400:
             raise _error_of(response, method)
         return response
+
+    def close(self) -> None:
+        """Ends the connections that wait for a next request."""
+        while self._idle:
+            self._idle.pop().close()
 
     @staticmethod
     def _exchange(
