@@ -213,11 +213,11 @@ class Engine:
         return found
 
     def leftovers(self) -> dict[str, list[str]]:
-        """What a container leaves when something forgets it; empty lists when all is well."""
+        """What a container leaves when something forgets it; empty lists when all is well. Slots are no leftovers."""
         alive = [command for _, command in self.processes() if "wherry.daemon" not in command]
         return {
             "mounts": [path for path in self.mounts() if "/containers/" in path],
-            "cgroups": self.cgroups(),
+            "cgroups": [path for path in self.cgroups() if "/slot-" not in path],
             "veths": self.veths(),
             "containers": sorted(p.name for p in (self.root / "containers").glob("*")),
             "processes": [command for command in alive if "spawner" not in command],
