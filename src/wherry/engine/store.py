@@ -3,10 +3,15 @@
 SQLite in WAL mode with `synchronous=NORMAL`: a power cut may lose the last transactions, never the
 database. `wal_autocheckpoint` is 0 on this connection, since a checkpoint inside COMMIT costs up to
 10 ms on the event loop; `checkpoint()` runs in a worker thread on a connection of its own.
+
+A full disk must not keep the engine from noting how containers end, nor a user from removing what fills
+it: beside the database lies a file that only takes room, and gives it up when a write finds none.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +20,13 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from wherry.model.errors import Internal
+
 Record = TypeVar("Record")
+
+logger = logging.getLogger(__name__)
+
+_RESERVE_BYTES = 1 << 20
 
 
 class Store:
@@ -24,8 +35,10 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Opens or creates the database. Raises sqlite3.DatabaseError when the file is not one."""
         self.path = path
+        self._reserve = path.with_name(f"{path.name}-reserve")
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._depth = 0
+        self._written: list[tuple[str, tuple[object, ...]]] = []  # of the transaction under way
         for pragma in (
             "journal_mode=WAL",
             "synchronous=NORMAL",
@@ -39,8 +52,43 @@ class Store:
         self.checkpoint()
 
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        """Runs one statement in the current transaction, or on its own."""
-        return self._connection.execute(statement, parameters)
+        """Runs one statement in the current transaction, or on its own. Raises Internal on a full disk."""
+        try:
+            return self._connection.execute(statement, parameters)
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            if not self._spend_reserve():
+                raise Internal(f"write {self.path.name}: {exc}") from exc
+            if self._depth and not self._connection.in_transaction:
+                # SQLite has rolled all of the transaction back.
+                self._connection.execute("BEGIN IMMEDIATE")
+                for earlier in self._written:
+                    self._connection.execute(*earlier)
+            return self._connection.execute(statement, parameters)
+        finally:
+            if self._depth:
+                self._written.append((statement, parameters))
+
+    def _spend_reserve(self) -> bool:
+        try:
+            self._reserve.unlink()
+        except OSError:
+            return False
+        logger.warning("no space left for %s: its reserve is spent", self.path)
+        return True
+
+    def _refill_reserve(self) -> None:
+        if self._reserve.exists():
+            return
+        try:
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+            finally:
+                os.close(fd)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -52,21 +100,27 @@ class Store:
             finally:
                 self._depth -= 1
             return
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
         self._depth = 1
         try:
             yield
+            self.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        else:
-            self._connection.execute("COMMIT")
         finally:
             self._depth = 0
+            self._written.clear()
 
     def checkpoint(self) -> None:
         """Moves the WAL into the database. Blocking: call it off the loop."""
-        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        try:
+            self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as exc:
+            logger.warning("checkpoint %s: %s", self.path, exc)
+            return
+        self._refill_reserve()
 
     def close(self) -> None:
         """Closes the database. No `checkpoint` may be under way."""

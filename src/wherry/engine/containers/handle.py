@@ -7,6 +7,8 @@ before it can be seen. Whoever changes a record's state holds `handle.lock`.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,12 +16,15 @@ from typing import TYPE_CHECKING
 from wherry.engine.store import Store, Table
 from wherry.lib.ids import is_id_prefix
 from wherry.model.container import Container, ContainerId, ExecId
-from wherry.model.errors import InvalidArgument, NameInUse, NoSuchContainer
+from wherry.model.errors import Internal, InvalidArgument, NameInUse, NoSuchContainer
 
 if TYPE_CHECKING:
     from wherry.engine.containers.attach import WaitingClient
     from wherry.engine.containers.wait import Waiter
     from wherry.engine.shims import ShimHandle
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -135,6 +140,19 @@ class Roster:
     def replace(self, handle: ContainerHandle, record: Container) -> None:
         """Stores the record and shows it."""
         self._table.put(record.id, record)
+        handle.record = record
+
+    def replace_anyway(self, handle: ContainerHandle, record: Container) -> None:
+        """As `replace`; a record that cannot be stored is shown all the same, for what has happened has."""
+        try:
+            self._table.put(record.id, record)
+        except (sqlite3.Error, Internal) as exc:
+            logger.error(
+                "container %s is now %s, which cannot be stored: %s",
+                record.id,
+                record.state.status,
+                exc,
+            )
         handle.record = record
 
     def rename(self, handle: ContainerHandle, record: Container) -> None:

@@ -250,7 +250,7 @@ class Lifecycle:
         self._host.release(record)
         exit_code = exc.exit_code if isinstance(exc, StartFailed) else 128
         sentence = str(exc) if isinstance(exc, EngineError) else f"{type(exc).__name__}: {exc}"
-        self._roster.replace(
+        self._roster.replace_anyway(
             handle, state.start_failed(record, exit_code=exit_code, error=sentence)
         )
         for client in take_clients(handle):
@@ -333,7 +333,7 @@ class Lifecycle:
             finished_at=format_time(exit_record.finished_at_ns),
             restarting=delay_s is not None,
         )
-        self._roster.replace(handle, record)
+        self._roster.replace_anyway(handle, record)
         if exit_record.oom_killed:
             publish_container(self._events, record, "oom")
         publish_container(
