@@ -148,23 +148,24 @@ class Shim:
         fds, started.fds = started.fds, []
         self._folder_fd = fds.pop(0)
         self._listener = socket.socket(fileno=fds.pop(0))
+        program_fds = ProgramFds.unpack(get_strings(body, "fds"), fds)
+        # Somebody waits for this answer; everything else can come after it.
+        self._say(
+            {"re": get_int(body, "re"), "pid": get_int(body, "pid")},
+            [os.dup(program_fds.pidfd), *program_fds.resolver()],
+        )
         target = get_object(body, "log")
         self._init = self._take_program(
             None,
-            body,
-            fds,
+            get_int(body, "pid"),
+            program_fds,
             stdin_once=get_str(body, "stdin") == "once",
             sinks=open_log(target, warn=self._warn, on_child=self._adopt) if target else {},
         )
         # The attachments' descriptors are gone from the list: those left are of clients that wait.
         self._waiters = fds
-        self._say(
-            {"re": get_int(body, "re"), "pid": self._init.pid},
-            [os.dup(self._init.fds.pidfd), *self._init.fds.resolver()],
-        )
-        self._orphans: list[
-            int
-        ] = []  # waiters whose engine is gone: a later one does not know them
+        # Of these the engine is gone, and a later one does not know them.
+        self._orphans: list[int] = []
         self._attach_all(self._init, get_objects(body, "attachments"), fds)
         self._loop.watch(wake_fd, READ, lambda _: self._reap())
         self._loop.watch(engine.fileno(), READ, lambda _: self._serve(engine))
@@ -177,17 +178,17 @@ class Shim:
     def _take_program(
         self,
         exec_id: str | None,
-        body: JsonObject,
-        fds: list[int],
+        pid: int,
+        fds: ProgramFds,
         *,
         stdin_once: bool,
         sinks: dict[str, Sink],
     ) -> Program:
-        """A program that a helper has started, and the front of `fds` with it."""
+        """A program that a helper has started."""
         program = Program(
             exec_id,
-            get_int(body, "pid"),
-            ProgramFds.unpack(get_strings(body, "fds"), fds),
+            pid,
+            fds,
             loop=self._loop,
             stdin_once=stdin_once,
             sinks=sinks,
@@ -226,9 +227,11 @@ class Shim:
         except ProtocolError as error:
             self._warn(f"engine's connection: {error}")
             engine.closed = True
+        if engine is not self._engine:
+            return
         if engine.closed:
             self._lose_engine()
-        elif engine is self._engine:
+        else:
             self._watch_engine(engine)
 
     def _obey(self, message: Message) -> None:
@@ -312,7 +315,11 @@ class Shim:
         else:
             exec_id = get_str(body, "exec_id")
             program = self._take_program(
-                exec_id, result.body, result.fds, stdin_once=True, sinks={}
+                exec_id,
+                get_int(result.body, "pid"),
+                ProgramFds.unpack(get_strings(result.body, "fds"), result.fds),
+                stdin_once=True,
+                sinks={},
             )
             self._execs[exec_id] = program
             answer["pid"] = program.pid
