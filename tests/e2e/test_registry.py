@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -10,6 +11,7 @@ import os
 import random
 import shutil
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,8 @@ from tests.harness.registry import (
     running_registry,
 )
 from tests.harness.stub_registry import Cutter, random_budgets
+
+from wherry.kernel.binfmt import build_header, find_emulator
 
 ROUNDS = 50
 
@@ -165,6 +169,64 @@ def test_the_platform_that_was_asked_for(engine: Engine, registry: RegistryServe
     refused = engine.run("docker", "pull", "--platform", "linux/s390x", name, check=False)
     assert "no matching manifest for linux/s390x in the manifest list entries" in refused.stderr
     assert json.loads(engine.docker("manifest", "inspect", "--insecure", name)) == json.loads(index)
+    engine.docker("rmi", name)
+
+
+QEMU = "/usr/bin/qemu-aarch64-static"
+AARCH64_MAGIC = rb"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+AARCH64_MASK = rb"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
+
+
+def arm64_program(exit_code: int) -> bytes:
+    """mov x8, #93 (exit); mov x0, #exit_code; svc #0."""
+    text = struct.pack("<III", 0xD2800BA8, 0xD2800000 | exit_code << 5, 0xD4000001)
+    base, start = 0x400000, 64 + 56
+    header = build_header("arm64") + struct.pack(
+        "<IQQQIHHHHHH", 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    )
+    size = start + len(text)
+    return header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000) + text
+
+
+@contextlib.contextmanager
+def registered_emulator(folder: Path) -> Iterator[None]:
+    """qemu for arm64 in binfmt_misc, as Debian's packages register it; left as it was found."""
+    if find_emulator("arm64") is not None:
+        yield
+        return
+    mounted = subprocess.run(["mount", "-t", "binfmt_misc", "none", str(folder)], check=False)
+    if mounted.returncode or not Path(QEMU).exists():
+        pytest.skip("neither qemu-user-static nor binfmt_misc")
+    name = f"wherry-{os.getpid()}"
+    try:
+        entry = b":%s:M::%s:%s:%s:OCF"
+        line = entry % (name.encode(), AARCH64_MAGIC, AARCH64_MASK, QEMU.encode())
+        (folder / "register").write_bytes(line)
+        yield
+    finally:
+        if (folder / name).exists():
+            (folder / name).write_text("-1")
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_an_image_of_another_architecture(
+    engine: Engine, registry: RegistryServer, tmp_path: Path
+) -> None:
+    image = make_image([{"program": arm64_program(42)}], architecture="arm64")
+    registry.put_image("e2e/arm64", "v1", image)
+    name = f"{registry.host}/e2e/arm64:v1"
+    engine.docker("pull", "-q", "--platform", "linux/arm64", name)
+    if find_emulator("arm64") is None:
+        refused = engine.run("docker", "run", "--rm", name, "/program", check=False)
+        assert "exec /program: exec format error" in refused.stderr
+        assert "no emulator for linux/arm64 is registered" in refused.stderr
+    with registered_emulator(tmp_path):
+        done = engine.run("docker", "run", "--rm", name, "/program", check=False)
+        assert done.returncode == 42
+        assert "The requested image's platform (linux/arm64) does not match" in done.stderr
+        asked = ("run", "--rm", "--platform", "linux/arm64", name, "/program")
+        done = engine.run("docker", *asked, check=False)
+        assert (done.returncode, done.stderr) == (42, "")
     engine.docker("rmi", name)
 
 

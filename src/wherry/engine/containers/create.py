@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.engine.clock import now
+from wherry.engine.containers.emulation import platform_warnings
 from wherry.engine.containers.handle import Roster
 from wherry.engine.containers.merge import merge_config, split_command
 from wherry.engine.containers.mount_points import MountPlan, VolumeRequest, find_mount, plan_mounts
@@ -109,6 +110,8 @@ class Creator:
         host_config = checked if isinstance(checked, HostConfig) else host_config
         warnings += more
         image = self._images.get(config.image, platform) if config.image else None
+        if image is not None and not image.is_host:
+            warnings += platform_warnings(image.platform, platform)
         config = merge_config(config, image.config if image is not None else None)
         identity = ContainerId(new_id())
         if not name:
