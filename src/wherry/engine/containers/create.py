@@ -103,7 +103,7 @@ class Creator:
             config=config,
             host_config=host_config,
             networks=networks,
-            runtimes=frozenset({*self._settings.runtimes, self._settings.default_runtime}),
+            runtimes=frozenset(self._settings.runtimes),
         )
         warnings = check_request(request)
         checked, more = check_resources(host_config, self._machine)

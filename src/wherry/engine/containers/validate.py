@@ -17,13 +17,15 @@ from wherry.engine.containers.restart_policy import check_restart_policy, is_res
 from wherry.engine.containers.security import normalize_capabilities, parse_security_options
 from wherry.engine.containers.signals import parse_signal
 from wherry.model.container import ContainerConfig, EndpointConfig, HostConfig
-from wherry.model.errors import Internal, InvalidArgument
+from wherry.model.errors import Internal, InvalidArgument, NotSupported
 
 NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _MAC = re.compile(
     r"[0-9a-fA-F]{2}(?P<separator>[:-])(?:[0-9a-fA-F]{2}(?P=separator)){4}[0-9a-fA-F]{2}\Z"
 )
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(\w+))?\Z")
+# Docker's names of its default mean the engine's default, for those who write it down.
+_OWN_RUNTIMES = frozenset({"wherry", "runc", "io.containerd.runc.v2"})
 _MINIMUM_DURATION_NS = 1_000_000
 _LOG_OPTIONS: Mapping[str, frozenset[str]] = {
     "json-file": frozenset(
@@ -51,7 +53,7 @@ class CreateRequest:
     config: ContainerConfig
     host_config: HostConfig
     networks: Mapping[str, EndpointConfig]
-    runtimes: frozenset[str]
+    runtimes: frozenset[str]  # those that the engine's options name beside its own
 
 
 def check_name(name: str) -> str:
@@ -294,8 +296,11 @@ def _check_security(request: CreateRequest) -> None:
 
 def _check_runtime(request: CreateRequest) -> None:
     runtime = request.host_config.runtime
-    if runtime and runtime not in request.runtimes:
-        raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
+    if not runtime or runtime in _OWN_RUNTIMES:
+        return
+    if runtime in request.runtimes:
+        raise NotSupported(f"runtime {runtime}: containers run with wherry's own runtime only")
+    raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
 
 
 def _check_storage(request: CreateRequest) -> None:

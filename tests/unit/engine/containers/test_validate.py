@@ -29,7 +29,7 @@ def check(
             config=ContainerConfig(**(config or {})),  # type: ignore[arg-type]
             host_config=HostConfig(**host),  # type: ignore[arg-type]
             networks=networks or {},
-            runtimes=frozenset({"wherry"}),
+            runtimes=frozenset({"crun"}),
         )
     )
 
@@ -68,6 +68,7 @@ def test_a_leading_slash_is_dockers() -> None:
         ),
         ({"cap_add": ("FOO",)}, 'invalid CapAdd: unknown capability: "CAP_FOO"'),
         ({"runtime": "nope"}, "unknown or invalid runtime name: nope"),
+        ({"runtime": "crun"}, "runtime crun: containers run with wherry's own runtime only"),
         (
             {"restart_policy": RestartPolicy(name="always"), "auto_remove": True},
             "can't create 'AutoRemove' container with restart policy",
