@@ -36,6 +36,7 @@ from wherry.model.errors import EngineError
 logger = logging.getLogger(__name__)
 
 _UNKNOWN_END = 255  # as Docker says of containers that were cut off by a reboot
+_LOST = 137
 _AT_ONCE = 32
 _RESTARTS_AT_ONCE = 4
 
@@ -97,7 +98,11 @@ class Restore:
         await self._networks.restore([handle.record for handle in live])
         for handle, shim in found:
             async with handle.lock:
-                await self._take_in(handle, shim)
+                try:
+                    await self._take_in(handle, shim)
+                except (EngineError, OSError) as exc:
+                    # One container must not keep the engine, and with it all others, from coming up.
+                    logger.error("take in container %s: %s", handle.id, exc)
         await self._remove_unfinished()
         await self._sweep()
         self._execs.restored()
@@ -114,7 +119,14 @@ class Restore:
         if record.state.status not in state.ALIVE and not record.state.starting:
             return handle, None
         async with gate:
-            return handle, await self._shims.adopt(record.id, record.state.generation)
+            try:
+                return handle, await self._shims.adopt(record.id, record.state.generation)
+            except (OSError, ValueError) as exc:
+                logger.warning("find the shim of container %s: %s", record.id, exc)
+                error = f"its shim could not be asked: {exc}"
+                return handle, ExitRecord(
+                    exit_code=_LOST, finished_at_ns=time.time_ns(), error=error
+                )
 
     async def _take_in(
         self, handle: ContainerHandle, found: ShimHandle | ExitRecord | None

@@ -75,49 +75,76 @@ def populate_tree(arguments: JsonObject, report: object = None) -> None:
         os.close(root)
     target = os.open(get_str(arguments, "volume"), _OPEN_FOLDER)
     try:
-        _copy_folder(source, target)
+        _Copy(target).folder(source, target, "")
     finally:
         os.close(source)
         os.close(target)
 
 
-def _copy_folder(source: int, target: int) -> None:
-    for name in os.listdir(source):
-        status = os.stat(name, dir_fd=source, follow_symlinks=False)
-        _copy_entry(source, target, name, status)
-    _copy_attributes(source, target, os.fstat(source))
+class _Copy:
+    """One tree into an empty folder; hard links stay hard links."""
 
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._first_names: dict[tuple[int, int], str] = {}
 
-def _copy_entry(source: int, target: int, name: str, status: os.stat_result) -> None:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
-    if stat.S_ISDIR(status.st_mode):
-        os.mkdir(name, 0o700, dir_fd=target)
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | flags, dir_fd=source)
-        made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | flags, dir_fd=target)
-        try:
-            _copy_folder(inner, made)
-        finally:
-            os.close(inner)
-            os.close(made)
-    elif stat.S_ISREG(status.st_mode):
-        with (
-            open(os.open(name, os.O_RDONLY | flags, dir_fd=source), "rb") as reader,
-            open(
-                os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target),
-                "wb",
-            ) as writer,
-        ):
-            shutil.copyfileobj(reader, writer, _CHUNK)
-            writer.flush()
-            _copy_attributes(reader.fileno(), writer.fileno(), status)
-    else:
-        if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+    def folder(self, source: int, target: int, path: str) -> None:
+        """Everything in the folder, then its own attributes."""
+        for name in os.listdir(source):
+            status = os.stat(name, dir_fd=source, follow_symlinks=False)
+            self._entry(source, target, name, status, f"{path}{name}")
+        _copy_attributes(source, target, os.fstat(source))
+
+    def _entry(
+        self, source: int, target: int, name: str, status: os.stat_result, path: str
+    ) -> None:
+        if stat.S_ISDIR(status.st_mode):
+            os.mkdir(name, 0o700, dir_fd=target)
+            inner = os.open(name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=source)
+            made = os.open(name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=target)
+            try:
+                self.folder(inner, made, f"{path}/")
+            finally:
+                os.close(inner)
+                os.close(made)
+            return
+        if status.st_nlink > 1:
+            first = self._first_names.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                os.link(
+                    first,
+                    name,
+                    src_dir_fd=self._top,
+                    dst_dir_fd=target,
+                    follow_symlinks=False,
+                )
+                return
+        if stat.S_ISREG(status.st_mode):
+            _copy_file(source, target, name, status)
         else:
-            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
-        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
-        if not stat.S_ISLNK(status.st_mode):
-            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+            _copy_special(source, target, name, status)
+
+
+def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> None:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    made = os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags
+    with (
+        open(os.open(name, os.O_RDONLY | flags, dir_fd=source), "rb") as reader,
+        open(os.open(name, made, 0o600, dir_fd=target), "wb") as writer,
+    ):
+        shutil.copyfileobj(reader, writer, _CHUNK)
+        writer.flush()
+        _copy_attributes(reader.fileno(), writer.fileno(), status)
+
+
+def _copy_special(source: int, target: int, name: str, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+    else:
+        os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
+    os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
 
 
 def _copy_attributes(source: int, target: int, status: os.stat_result) -> None:
