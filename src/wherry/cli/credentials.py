@@ -178,8 +178,11 @@ def _run_helper(helper: str, action: str, text: str) -> str:
     finally:
         os.close(input_read)
         os.close(output_write)
-    with open(input_write, "wb") as pipe:
-        pipe.write(text.encode())
+    try:
+        with open(input_write, "wb") as pipe:
+            pipe.write(text.encode())
+    except BrokenPipeError:
+        pass  # a helper may answer without reading
     with open(output_read, "rb") as pipe:
         output = str(pipe.read(), "utf-8", "replace")
     _, status = os.waitpid(pid, 0)
