@@ -35,6 +35,7 @@ def start_engine() -> bool:
         ready, ready_child = os.pipe()
         line_error(f"Starting the wherry daemon; its log is {log_path}")
         log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        _keep_descriptors_private()
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, *_engine_command(), "--ready-fd", "3"],
@@ -65,6 +66,16 @@ def start_engine() -> bool:
         return False
     finally:
         os.close(lock)
+
+
+def _keep_descriptors_private() -> None:
+    """Nothing that this command inherited may stay open in the engine: a pipe's reader would wait."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)  # noqa: FBT003 - os's own signature
+            except OSError:
+                continue
 
 
 def _engine_command() -> list[str]:
@@ -114,10 +125,18 @@ def _answers() -> bool:
 
 
 def _explain(pid: int, log_path: str) -> None:
-    ended, _ = os.waitpid(pid, os.WNOHANG)
+    import select
+
+    # The end of the pipe may be seen before the end of the process.
+    pidfd = os.pidfd_open(pid)
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    ended = poller.poll(1000)
+    os.close(pidfd)
     if not ended:
         line_error(f"The wherry daemon (process {pid}) is not ready yet; see {log_path}")
         return
+    os.waitpid(pid, 0)
     try:
         with open(log_path, "rb") as file:
             file.seek(0, 2)

@@ -181,7 +181,7 @@ def run(session: Session, arguments: Arguments) -> int:
             )
         )
     except CommandFailed as exc:
-        if progress.hint and arguments.flag("debug"):
+        if arguments.flag("debug") and "wherry run" in progress.hint and is_terminal(0):
             line_error(str(exc))
             return _open_shell(progress.hint)
         raise
@@ -416,7 +416,6 @@ def _open_shell(hint: str) -> int:
     from wherry.cli.main import run as run_command
 
     words = shlex.split(hint[hint.index("wherry ") :])
-    line_error(f"\n{hint}")
     return run_command(words[1:])
 
 
