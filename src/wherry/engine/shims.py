@@ -416,7 +416,7 @@ class Shims:
         except FileNotFoundError:
             record = read_exit(folder_fd)
             if record is None:
-                # No shim can bind its socket in a folder that is gone: it will not start either.
+                # A shim that has not bound its socket yet finds its engine gone before it starts.
                 _remove_folder(folder)
             return record
         except ConnectionRefusedError:

@@ -164,6 +164,15 @@ class Channel:
                 return self._decode(datagram)
         return None
 
+    def is_peer_gone(self) -> bool:
+        """Whether the peer has ended and nothing of it is left to read."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def shutdown(self) -> None:
         """Lets the peer read the end, whoever shares this end."""
         with contextlib.suppress(OSError):

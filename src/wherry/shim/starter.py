@@ -11,6 +11,7 @@ The helper of a container's start reads the engine's order itself; the shim answ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -39,7 +40,7 @@ from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
 from wherry.runtime.spec import parse_process, parse_spec
 from wherry.shim.program import ProgramFds
 from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pair
-from wherry.shim.record import SOCKET_NAME, STATE_NAME, ShimState, write_record
+from wherry.shim.record import FILE_NAMES, SOCKET_NAME, STATE_NAME, ShimState, write_record
 from wherry.shim.slots import SlotCgroup
 
 Stdio = tuple[int, int, int]
@@ -105,8 +106,12 @@ def start_container(engine_fd: int, shim: Channel, slot_path: str) -> None:
         if get_str(body, "op") != "launch":
             raise LaunchError("shim", "", 0, "the first order is not a launch")
         start = _ContainerStart(body, slot)
+        if engine.is_peer_gone():
+            # From here on an engine that dies has a successor that finds the socket; this one may have none.
+            raise LaunchError("shim", "", 0, "the engine is gone")
         program = start.run()
     except Exception as error:  # noqa: BLE001 # whatever it was, the engine must be told
+        _discard_files(get_str(body, "folder"))
         shim.send({"re": number, "cgroup": body.get("cgroup"), "error": encode_error(error)})
         return
     names, fds = start.fds.pack()
@@ -178,7 +183,6 @@ class _ContainerStart:
         )
         state = ShimState(cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd"))
         write_record(self.folder_fd, STATE_NAME, state)
-        # An engine that found no socket has removed the folder: then this fails, as it must.
         self.listener = listen_at(self.folder_fd, SOCKET_NAME)
         if slot is not None:
             slot.rename(state.cgroup)
@@ -206,6 +210,13 @@ class _ContainerStart:
             ),
         )
         return program
+
+
+def _discard_files(folder: str) -> None:
+    """After a failed start: an engine that finds these would bury a container that never was."""
+    for name in FILE_NAMES:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{folder}/{name}")
 
 
 def _start(

@@ -117,6 +117,7 @@ class Bench:
         waiters: Sequence[int] = (),
         container_id: str = "",
         generation: int = 1,
+        log_folder: Path | None = None,
         **log_options: object,
     ) -> ShimHandle:
         container_id = container_id or secrets.token_hex(32)
@@ -128,7 +129,7 @@ class Bench:
                 root=self.root,
                 cgroup_path=f"{self.cgroup_parent}/{container_id}",
                 stdin=stdin,
-                log=LogTarget(path=self.log_path(container_id), **log_options),
+                log=LogTarget(path=self.log_path(container_id, log_folder), **log_options),
                 attachments=attachments,
                 waiters=waiters,
             )
@@ -162,8 +163,8 @@ class Bench:
         running.release()
         return code, await client.read_to_end()
 
-    def log_path(self, container_id: str) -> Path:
-        return self.folder / f"{container_id}-json.log"
+    def log_path(self, container_id: str, folder: Path | None = None) -> Path:
+        return (folder or self.folder) / f"{container_id}-json.log"
 
     def read_log(self, container_id: str) -> str:
         with LogReader(str(self.log_path(container_id))) as reader:

@@ -16,6 +16,9 @@ import pytest
 from tests.engine.shims.conftest import Bench, Story, connect, wait_until
 
 from wherry.engine.shims import ShimLaunchError
+from wherry.kernel import syscalls
+from wherry.kernel.consts import MNT, MS
+from wherry.logs.reader import LogReader
 
 Play = Callable[[Story], None]
 
@@ -109,6 +112,30 @@ def test_out_of_memory(play: Play) -> None:
         record = await handle.exited
         await handle.release()
         assert (record.exit_code, record.oom_killed) == (137, True)
+
+    play(story)
+
+
+def test_a_full_disk_costs_log_lines_and_nothing_else(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        disk = bench.folder / "disk"
+        disk.mkdir()
+        syscalls.mount(b"tmpfs", bytes(disk), b"tmpfs", MS(0), b"size=64k")
+        try:
+            client, attachment = connect()
+            handle = await bench.launch(
+                "seq", "1", "20000", attachments=[attachment], log_folder=disk
+            )
+            reading = asyncio.create_task(client.read_to_end())
+            assert (await handle.exited).exit_code == 0
+            await handle.release()
+            assert (await reading).count(b"\n") == 20000
+            with LogReader(str(disk / f"{handle.container_id}-json.log")) as reader:
+                lines = [int(entry.line) for entry in reader.read()]
+            assert lines == list(range(1, len(lines) + 1))
+            assert lines
+        finally:
+            syscalls.umount2(bytes(disk), MNT(0))
 
     play(story)
 

@@ -280,6 +280,29 @@ def test_starts_of_one_container_have_folders_of_their_own(play: Play) -> None:
     play(story)
 
 
+@pytest.mark.parametrize("delay_s", [0, 0.001, 0.002, 0.004, 0.006, 0.009, 0.013, 0.02])
+def test_an_engine_that_dies_during_a_start_leaves_nothing_that_nobody_finds(
+    play: Play, delay_s: float
+) -> None:
+    async def story(bench: Bench) -> None:
+        container_id = "d" * 64
+        starting = asyncio.create_task(bench.launch("sleep", "600", container_id=container_id))
+        await asyncio.sleep(delay_s)
+        for task in asyncio.all_tasks():
+            if "_launch" in str(task.get_coro()):
+                task.cancel()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await bench.abandon()
+        found = await bench.shims.adopt(container_id, 1)
+        if isinstance(found, ShimHandle):
+            assert await end(found) == 137
+        await bench.shims.forget(container_id, 1)
+        await wait_until(lambda: not bench.shim_pids() and not bench.cgroups())
+
+    play(story)
+
+
 def test_garbage_on_the_shims_socket_is_refused_and_forgotten(play: Play) -> None:
     async def story(bench: Bench) -> None:
         old = await bench.launch("sleep", "600")
