@@ -165,3 +165,22 @@ def test_the_working_directory_is_made(machine: Machine) -> None:
     document["process"]["cwd"] = "/a/b"
     assert machine.run(document, root=root).output == "/a/b\n"
     assert stat.S_IMODE(os.stat(f"{root.upper}/a/b").st_mode) == 0o755
+
+
+def test_no_process_can_be_made(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EAGAIN, "clone3: Resource temporarily unavailable")
+
+    monkeypatch.setattr("wherry.kernel.syscalls.clone3", refuse)
+    error = failure(machine, docker_spec(["true"]))
+    assert (error.step, error.errno) == ("clone", errno.EAGAIN)
+
+
+def test_a_cgroup_of_others_is_left_alone(machine: Machine) -> None:
+    first = machine.start(docker_spec(["sh", "-c", "echo up; exec sleep 100"]))
+    assert first.read_line() == "up\n"
+    shared = machine.cgroup
+    machine.new_cgroup = lambda: shared
+    with pytest.raises(LaunchError):
+        machine.start(docker_spec(["nope"]))
+    assert shared.processes() == [first.launched.pid]

@@ -77,7 +77,7 @@ def launch(
     before_root: Callable[[int], None] | None = None,
     preserve: int = 0,
 ) -> Launched:
-    """Start a container; raises LaunchError, and then nothing of it is left, its cgroup included.
+    """Start a container; raises LaunchError, and then nothing of it is left, a cgroup made here included.
 
     `stdio` is None for a terminal (the pty comes from the container's devpts) and otherwise three
     descriptors that stay the caller's. The cgroup may have been made already. With `for_parent` the
@@ -92,6 +92,8 @@ def launch(
     context.stdio = stdio
     context.in_user_namespace = spec.namespace("user") is not None
     step = "plan"
+    # Containers of a pod may share one: that of others is not ours to empty.
+    is_new = not cgroup.exists()
     try:
         plan = build_plan(
             spec,
@@ -131,7 +133,8 @@ def launch(
         )
     except BaseException as error:
         context.close()
-        _forget(cgroup)
+        if is_new:
+            _forget(cgroup)
         if isinstance(error, (OSError, StepError, ValueError)):
             raise LaunchError(step, *describe_exception(error)) from error
         raise
@@ -188,8 +191,9 @@ def _start(
             if fd >= 0:
                 os.close(fd)
         if isinstance(error, OSError):
-            # When init has failed meanwhile, that is the cause, and what we met its consequence.
-            await_exec(report)
+            if pid > 0 and context.report < 0:
+                # When init has failed meanwhile, that is the cause, and what we met its consequence.
+                await_exec(report)
             raise LaunchError(step, *describe_exception(error)) from error
         raise
     finally:
