@@ -89,6 +89,7 @@ class LogWriter:
             if not self._dropping:
                 self._dropping = True
                 self._warn(f"log output is lost: write {self._path}: {error.strerror}")
+            self._size += records.rfind(b"\n", 0, len(records) - len(view)) + 1
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
             return

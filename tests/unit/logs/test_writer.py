@@ -101,3 +101,28 @@ def test_full_disk_drops_whole_records_and_warns_once(
     writer.write(RECORD)
     writer.close()
     assert path.read_bytes() == RECORD * 2
+
+
+def test_full_disk_keeps_the_records_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    writer = open_writer(path, [])
+    write = os.write
+    room = len(RECORD) * 2 + 5
+
+    def write_until_full(fd: int, data: memoryview) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(fd, data[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr("os.write", write_until_full)
+    writer.write(RECORD * 5)
+    monkeypatch.undo()
+    assert path.read_bytes() == RECORD * 2
+    writer.write(RECORD)
+    writer.close()
+    assert path.read_bytes() == RECORD * 3
