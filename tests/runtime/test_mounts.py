@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -218,3 +219,22 @@ def test_devices(machine: Machine) -> None:
     result = machine.run(document)
     assert result.output.startswith("a:c8 666 7 character special file")
     assert "Operation not permitted" in result.errors
+
+
+def test_a_bound_dev_is_left_as_it_is(machine: Machine, tmp_path: Path) -> None:
+    """`-v /dev:/dev` must not replace the machine's own ptmx, or make nodes there."""
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    (dev / "pts").mkdir()
+    os.mknod(dev / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mknod(dev / "ptmx", 0o666 | stat.S_IFCHR, os.makedev(5, 2))
+    document = docker_spec(["sh", "-c", "tty; ls -l /dev"])
+    document["process"]["terminal"] = True
+    document["mounts"] = [m for m in document["mounts"] if m["destination"] != "/dev"]
+    bind = {"destination": "/dev", "type": "bind", "source": str(dev), "options": ["rbind"]}
+    document["mounts"].insert(1, bind)
+    document["linux"]["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]
+    result = machine.run(document)
+    assert result.code == 0
+    assert stat.S_ISCHR((dev / "ptmx").lstat().st_mode)
+    assert {path.name for path in dev.iterdir()} == {"null", "ptmx", "pts", "shm", "mqueue"}

@@ -96,9 +96,10 @@ def build_plan(
         steps.append(AwaitParent("hooks"))
     steps.append(EnterRoot(root))
     steps += _mount_steps(spec, cgroup)
-    steps += [DeviceNodes(spec.devices), DeviceLinks()]
-    if spec.process.terminal:
-        steps.append(Console())
+    if _owns_dev(spec):
+        steps += [DeviceNodes(spec.devices), DeviceLinks()]
+        if spec.process.terminal:
+            steps.append(Console())
     if spec.hostname:
         steps.append(Hostname(spec.hostname))
     if spec.domainname:
@@ -192,6 +193,15 @@ def _mount_step(mount: Mount, options: MountOptions) -> Step:
     if mount.type == "devpts" and destination == "/dev/pts":
         return PreparedMount(destination, options)
     return FilesystemMount(destination, mount.type, mount.source, options)
+
+
+def _owns_dev(spec: Spec) -> bool:
+    """Whether /dev is the container's: one that is bound belongs to somebody, and is taken as it is."""
+    return not any(
+        isinstance(_mount_step(mount, MountOptions(())), BindMount)
+        for mount in spec.mounts
+        if _clean(mount.destination) == "/dev"
+    )
 
 
 def _clone_flags(spec: Spec) -> CLONE:
