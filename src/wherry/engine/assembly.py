@@ -88,6 +88,7 @@ class ContainerServices:
         self.containers = Containers(
             settings=settings,
             roster=roster,
+            events=events,
             creator=Creator(
                 settings=settings,
                 store=store,
@@ -111,7 +112,7 @@ class ContainerServices:
             logs=logs,
             listing=Listing(settings=settings, roster=roster, images=images),
             statistics=Statistics(settings=settings),
-            files=Files(settings=settings, images=images),
+            files=Files(settings=settings, images=images, events=events),
         )
         self.execs = Execs(settings=settings, store=store, roster=roster, events=events)
         self._health.use(self.execs.probe)

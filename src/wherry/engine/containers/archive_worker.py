@@ -105,15 +105,17 @@ def read_path(arguments: JsonObject, report: object = None) -> JsonValue:
 def write_path(arguments: JsonObject, report: object = None) -> JsonValue:
     """Unpacks the tar from the descriptor `input`. Raises NotFolder, Overwrite, TarError and OSError."""
     del report
-    with _open(get_object(arguments, "root")) as root:
+    stream = open(get_int(arguments, "input", -1), "rb")
+    # What it is packed with is found before the root is opened: the decompressor may have to be imported.
+    archive = Decompressor(stream.read)
+    with stream, _open(get_object(arguments, "root")) as root:
         unpack = _Unpacking(
             root,
             get_str(arguments, "path"),
             keep_kinds=get_bool(arguments, "no_overwrite_dir_non_dir"),
             owner=get_int(arguments, "owner", -1),
         )
-        with open(get_int(arguments, "input", -1), "rb") as stream:
-            unpack.run(Decompressor(stream.read).read)
+        unpack.run(archive.read)
     return None
 
 
@@ -147,15 +149,11 @@ def _mount(spec: JsonObject) -> int:
 
 def _bind(root: int, mount: JsonObject) -> None:
     source = os.fsencode(get_str(mount, "source"))
+    destination = get_str(mount, "destination")
     try:
-        target = syscalls.openat2(
-            root,
-            os.fsencode(get_str(mount, "destination").lstrip("/") or "."),
-            os.O_PATH,
-            resolve=_RESOLVE,
-        )
+        target = _open_place(root, destination, is_folder=os.path.isdir(source))
     except OSError:
-        return  # made at the next start
+        return  # what is in the way there keeps the container from starting, too
     try:
         fd = syscalls.open_tree(AT_FDCWD, source, OPEN_TREE.CLONE | AT.RECURSIVE)
         try:
@@ -171,6 +169,43 @@ def _bind(root: int, mount: JsonObject) -> None:
             raise
     finally:
         os.close(target)
+
+
+def _open_place(root: int, path: str, *, is_folder: bool) -> int:
+    """Where something is mounted; made when it is not there, as a start would."""
+    try:
+        return syscalls.openat2(root, _below(path), os.O_PATH, resolve=_RESOLVE)
+    except FileNotFoundError:
+        if is_folder:
+            return ensure_folder(root, path)
+    folder = ensure_folder(root, posixpath.dirname(path))
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW
+        return os.open(posixpath.basename(path), flags, 0o755, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _below(path: str) -> bytes:
+    return os.fsencode(path.lstrip("/") or ".")
+
+
+def open_folder(root: int, path: str) -> int:
+    """A folder inside the root. Raises OSError."""
+    return syscalls.openat2(root, _below(path), os.O_RDONLY | os.O_DIRECTORY, resolve=_RESOLVE)
+
+
+def ensure_folder(root: int, path: str) -> int:
+    """As `open_folder`, made with those above it when it is not there."""
+    try:
+        return open_folder(root, path)
+    except FileNotFoundError:
+        above = ensure_folder(root, posixpath.dirname(path))
+    try:
+        os.mkdir(posixpath.basename(path), 0o755, dir_fd=above)
+    finally:
+        os.close(above)
+    return open_folder(root, path)
 
 
 def describe(root: int, path: str) -> JsonObject:
@@ -336,7 +371,7 @@ class _Unpacking:
 
     def run(self, read: Callable[[int], bytes]) -> None:
         try:
-            fd = self._open_folder(self._base)
+            fd = open_folder(self._root, self._base)
         except NotADirectoryError as exc:
             raise NotFolder("extraction point is not a directory") from exc
         os.close(fd)
@@ -345,41 +380,22 @@ class _Unpacking:
             self._unpack(reader, entry)
         for path, moment in reversed(self._folder_times):
             try:
-                fd = self._open_folder(path)
+                fd = open_folder(self._root, path)
             except OSError:
                 continue
             os.utime(fd, ns=(moment, moment))
             os.close(fd)
-
-    def _open_folder(self, path: str) -> int:
-        return syscalls.openat2(
-            self._root,
-            os.fsencode(path.lstrip("/") or "."),
-            os.O_RDONLY | os.O_DIRECTORY,
-            resolve=_RESOLVE,
-        )
 
     def _unpack(self, reader: TarReader, entry: Entry) -> None:
         relative = posixpath.normpath("/" + os.fsdecode(entry.path)).lstrip("/")
         if not relative:
             return
         path = posixpath.join(self._base, relative)
-        parent = self._ensure_folder(posixpath.dirname(path))
+        parent = ensure_folder(self._root, posixpath.dirname(path))
         try:
             self._make(reader, entry, parent, posixpath.basename(path), path)
         finally:
             os.close(parent)
-
-    def _ensure_folder(self, path: str) -> int:
-        try:
-            return self._open_folder(path)
-        except FileNotFoundError:
-            above = self._ensure_folder(posixpath.dirname(path))
-        try:
-            os.mkdir(posixpath.basename(path), 0o755, dir_fd=above)
-        finally:
-            os.close(above)
-        return self._open_folder(path)
 
     def _make(self, reader: TarReader, entry: Entry, parent: int, name: str, path: str) -> None:
         kind = entry.type
@@ -439,7 +455,7 @@ class _Unpacking:
     def _make_hard_link(self, entry: Entry, parent: int, name: str) -> None:
         target = posixpath.normpath("/" + os.fsdecode(entry.link)).lstrip("/")
         path = posixpath.join(self._base, target)
-        folder = self._open_folder(posixpath.dirname(path))
+        folder = open_folder(self._root, posixpath.dirname(path))
         try:
             os.link(
                 posixpath.basename(path),

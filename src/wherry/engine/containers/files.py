@@ -16,7 +16,9 @@ from wherry.engine.clock import format_time
 from wherry.engine.containers import state
 from wherry.engine.containers.archive_worker import describe
 from wherry.engine.containers.handle import ContainerHandle
+from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.seams import ImageSource
+from wherry.engine.events import Events
 from wherry.engine.images.changes import Change
 from wherry.engine.images.pipes import feed_pipe, open_pipe, read_pipe
 from wherry.engine.settings import EngineSettings
@@ -44,8 +46,9 @@ class SnapshotReader(ImageSource, Protocol):
 class Files:
     """Reads and writes files of containers."""
 
-    def __init__(self, *, settings: EngineSettings, images: SnapshotReader) -> None:
+    def __init__(self, *, settings: EngineSettings, images: SnapshotReader, events: Events) -> None:
         self._settings = settings
+        self._events = events
         self._images = images
 
     async def changes(self, handle: ContainerHandle) -> list[Change]:
@@ -54,6 +57,7 @@ class Files:
 
     async def export(self, handle: ContainerHandle) -> AsyncIterator[bytes]:
         """The root file system without what is mounted in it."""
+        publish_container(self._events, handle.record, "export")
         return self._images.export(handle.id)
 
     async def stat(self, handle: ContainerHandle, path: str) -> PathStat:
@@ -76,6 +80,7 @@ class Files:
     ) -> tuple[PathStat, AsyncIterator[bytes]]:
         """Raises NotFound before anything is sent."""
         found = await self.stat(handle, path)
+        publish_container(self._events, handle.record, "archive-path")
         return found, self._read(handle, path)
 
     async def _read(self, handle: ContainerHandle, path: str) -> AsyncIterator[bytes]:
@@ -131,6 +136,7 @@ class Files:
                 os.close(reader)
                 await asyncio.gather(feeding, return_exceptions=True)
                 await _drain(body)
+        publish_container(self._events, record, "extract-to-dir")
 
     @asynccontextmanager
     async def _root(self, handle: ContainerHandle) -> AsyncIterator[tuple[JsonObject, int]]:

@@ -16,6 +16,7 @@ from wherry.engine.containers.handle import Roster
 from wherry.engine.containers.lifecycle import Lifecycle
 from wherry.engine.containers.listing import Listing
 from wherry.engine.containers.logs import Logs
+from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.remove import Remover
 from wherry.engine.containers.requests import (
     AttachOptions,
@@ -28,6 +29,7 @@ from wherry.engine.containers.stop import Stopper
 from wherry.engine.containers.top import list_processes
 from wherry.engine.containers.update import Updater
 from wherry.engine.containers.wait import Waiter, begin_wait, hand_over_spare
+from wherry.engine.events import Events
 from wherry.engine.filters import Filters
 from wherry.engine.images.changes import Change
 from wherry.engine.settings import EngineSettings
@@ -61,6 +63,7 @@ class Containers:
         *,
         settings: EngineSettings,
         roster: Roster,
+        events: Events,
         creator: Creator,
         lifecycle: Lifecycle,
         stopper: Stopper,
@@ -74,6 +77,7 @@ class Containers:
     ) -> None:
         self._settings = settings
         self._roster = roster
+        self._events = events
         self._creator = creator
         self._lifecycle = lifecycle
         self._stopper = stopper
@@ -187,7 +191,10 @@ class Containers:
 
     async def top(self, ref: str, ps_args: str) -> ProcessTable:
         """Its processes, as `ps` of this machine shows them."""
-        return await list_processes(self._settings, self._roster.get(ref), ps_args)
+        handle = self._roster.get(ref)
+        table = await list_processes(self._settings, handle, ps_args)
+        publish_container(self._events, handle.record, "top")
+        return table
 
     def stats(
         self, ref: str, *, stream: bool = True, one_shot: bool = False
