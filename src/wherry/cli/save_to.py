@@ -19,9 +19,11 @@ def check_output_path(path: str, prefix: str = "") -> None:
         return
     folder = os.path.dirname(os.path.normpath(path))
     if folder and not os.path.isdir(folder):
-        raise CommandFailed(
-            f"{prefix}invalid output path: stat {folder}: no such file or directory"
-        )
+        # Two wordings of Docker's: that of save and export, and that of cp.
+        why = f"stat {folder}: no such file or directory"
+        if not prefix:
+            why = f'directory "{folder}" does not exist'
+        raise CommandFailed(f"{prefix}invalid output path: {why}")
     try:
         mode = os.stat(path).st_mode
     except OSError:

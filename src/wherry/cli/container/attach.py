@@ -81,11 +81,11 @@ def run(session: Session, arguments: Arguments) -> int:
 def _check_state(document: Document) -> None:
     state = mapping_of(document, "State")
     if not flag_of(state, "Running"):
-        raise CommandFailed("cannot attach to a stopped container, start it first")
+        raise CommandFailed("You cannot attach to a stopped container, start it first")
     if flag_of(state, "Paused"):
-        raise CommandFailed("cannot attach to a paused container, unpause it first")
+        raise CommandFailed("You cannot attach to a paused container, unpause it first")
     if flag_of(state, "Restarting"):
-        raise CommandFailed("cannot attach to a restarting container, wait until it is running")
+        raise CommandFailed("You cannot attach to a restarting container, wait until it is running")
 
 
 VERB = Verb(

@@ -99,7 +99,7 @@ def _run_attached(
         return die_of(exc.number)
     if detached:
         line_error("read escape sequence")
-        return 0
+        return 1
     return number_of(client.execs.inspect(exec_id), "ExitCode")
 
 

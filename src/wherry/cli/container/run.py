@@ -68,8 +68,6 @@ def _run_attached(session: Session, arguments: Arguments, body: Document, contai
     auto_remove = arguments.flag("rm")
     if arguments.flag("sig-proxy", default=True):
         proxy_signals(lambda name: client.containers.kill(container, name))
-    if not stdout and not stderr:
-        line_out(container)
     detach_keys = arguments.text("detach-keys")
     if not detach_keys and session.has_config:
         detach_keys = session.config.text("detachKeys")
