@@ -16,6 +16,7 @@ import hashlib
 import lzma
 import os
 import posixpath
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,14 +82,12 @@ def copy(arguments: JsonValue, report: object) -> JsonValue:
         raise TypeError("the arguments are not an object")
     os.umask(0)
     forbid_imports()
-    root = get_object(arguments, "root")
-    fd = _open(root)
+    worker = _Copier(arguments)
     try:
-        worker = _Copier(fd, arguments)
         for job in get_objects(arguments, "jobs"):
             worker.run(job)
     finally:
-        os.close(fd)
+        worker.close()
     return {"digest": worker.content.hexdigest(), "count": worker.count}
 
 
@@ -102,10 +101,20 @@ def _open(root: JsonObject) -> int:
 
 
 class _Copier:
-    """Writes below one root."""
+    """Writes below one root.
 
-    def __init__(self, root: int, request: JsonObject) -> None:
-        self.root = root
+    Making a file costs overlayfs twenty times what it costs the file system below. So what goes into a
+    directory that was empty or not there is written into the upper directory itself (`_direct`), beneath which
+    nothing can be then. The mount does not see that: the next job gets a new one.
+    """
+
+    def __init__(self, request: JsonObject) -> None:
+        self._where = get_object(request, "root")
+        self.root = _open(self._where)
+        upper = get_str(self._where, "upper")
+        self._upper = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if upper else -1
+        self._direct: set[int] = set()
+        self._is_stale = False
         self.destination = get_str(request, "destination")
         self.content = hashlib.sha256()
         self.count = 0
@@ -118,8 +127,20 @@ class _Copier:
         self.excludes = compile_patterns(get_strings(request, "excludes"))
         self.parents = get_bool(request, "parents")
 
+    def close(self) -> None:
+        """Lets the root go."""
+        os.close(self.root)
+        if self._upper >= 0:
+            os.close(self._upper)
+
     def run(self, job: JsonObject) -> None:
         """One source."""
+        if self._is_stale:
+            os.close(self.root)
+            # A volatile mount marks the work directory, so that nobody takes it for a clean one; we know it.
+            shutil.rmtree(posixpath.join(get_str(self._where, "work"), "work", "incompat"))
+            self.root = _open(self._where)
+            self._is_stale = False
         match get_str(job, "kind"):
             case "tar":
                 self._copy_from_tar(job)
@@ -215,15 +236,36 @@ class _Copier:
         if self.parents:
             base = posixpath.join(destination, parent_path)
             if is_directory:
-                return self.open_directory(posixpath.join(base, name)), ""
+                return self._go_direct(self.open_directory(posixpath.join(base, name))), ""
             return self.open_directory(base), name
         if is_directory:
-            return self.open_directory(destination), ""
+            return self._go_direct(self.open_directory(destination)), ""
         if destination.endswith("/") or self.is_directory(destination):
             return self.open_directory(destination), name
         return self.open_directory(posixpath.dirname(destination) or "/"), posixpath.basename(
             destination
         )
+
+    def _go_direct(self, fd: int) -> int:
+        """The same directory in the upper one, when it is empty; takes the descriptor over."""
+        if self._upper < 0 or fd in self._direct or os.listdir(fd):
+            return fd
+        os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode))  # overlay copies it up
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        direct = syscalls.openat2(
+            self._upper,
+            _relative(path),
+            DIRECTORY_FLAGS,
+            resolve=RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS,
+        )
+        os.close(fd)
+        self._direct.add(direct)
+        self._is_stale = True
+        return direct
+
+    def _close(self, fd: int) -> None:
+        self._direct.discard(fd)
+        os.close(fd)
 
     # ---- writing
 
@@ -272,35 +314,20 @@ class _Copier:
             os.mkdir(name, 0o700, dir_fd=folder)
         except FileExistsError:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                return os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=folder), False
-            if stat.S_ISLNK(status.st_mode):
-                place = self._place(folder, name)
+            if stat.S_ISLNK(status.st_mode) and folder not in self._direct:
+                place = posixpath.join(os.readlink(f"/proc/self/fd/{folder}"), name)
                 if self.is_directory(place):
                     return self.open_directory(place), False
-            raise CopyError(f"cannot copy to non-directory: {name}") from None
-        return os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=folder), True
+            if not stat.S_ISDIR(status.st_mode):
+                raise CopyError(f"cannot copy to non-directory: {name}") from None
+            return self._open_child(folder, name), False
+        return self._go_direct(self._open_child(folder, name)), True
 
-    def _place(self, folder: int, name: str) -> str:
-        """The path of a name in an open directory, as the root sees it."""
-        parts = [name]
-        current = os.dup(folder)
-        try:
-            top = os.fstat(self.root)
-            for _ in range(4096):
-                status = os.fstat(current)
-                if (status.st_dev, status.st_ino) == (top.st_dev, top.st_ino):
-                    break
-                parent = os.open("..", DIRECTORY_FLAGS, dir_fd=current)
-                for entry in os.scandir(parent):
-                    if entry.inode() == status.st_ino:
-                        parts.insert(0, entry.name)
-                        break
-                os.close(current)
-                current = parent
-        finally:
-            os.close(current)
-        return "/" + "/".join(parts)
+    def _open_child(self, folder: int, name: str) -> int:
+        fd = os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+        if folder in self._direct:
+            self._direct.add(fd)
+        return fd
 
     def _symlink(
         self, folder: int, name: str, link: str, uid: int, gid: int, mtime_ns: int
@@ -378,7 +405,7 @@ class _Copier:
                 else:
                     self._put_rows(tar, folder, [_Row(row) for row in rows])
             finally:
-                os.close(folder)
+                self._close(folder)
         finally:
             os.close(tar)
 
@@ -403,7 +430,7 @@ class _Copier:
         finally:
             for path, fd in open_folders.items():
                 if path:
-                    os.close(fd)
+                    self._close(fd)
 
     def _folder_of(self, open_folders: dict[str, int], path: str) -> int:
         fd = open_folders.get(path)
@@ -429,7 +456,7 @@ class _Copier:
         }
         finished[:] = [pair for pair in finished if pair[0] not in done]
         for path in done:
-            os.close(open_folders.pop(path))
+            self._close(open_folders.pop(path))
 
     def _put_row(self, tar: int, folder: int, name: str, row: _Row) -> None:
         self.count += 1
@@ -599,7 +626,7 @@ class _Copier:
                 else:
                     self._copy_entry(source, status, folder, target, "")
             finally:
-                os.close(folder)
+                self._close(folder)
         finally:
             os.close(source)
 
@@ -631,7 +658,7 @@ class _Copier:
                                 is_directory=True,
                             )
                     finally:
-                        os.close(out)
+                        self._close(out)
                 finally:
                     os.close(child)
             elif not excluded:
