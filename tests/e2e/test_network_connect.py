@@ -99,3 +99,40 @@ def test_what_cannot_be(
     done = engine.run("docker", "network", *arguments, check=False)
     assert done.returncode == 1
     assert done.stderr.strip().startswith(f"Error response from daemon: {sentence}")
+
+
+def way_out(engine: Engine, container: str) -> str:
+    """The interface with the default route, and the ports that are published."""
+    routes = engine.docker("exec", container, "ip", "route").splitlines()
+    devices = [line.split()[4] for line in routes if line.startswith("default")]
+    return " ".join([*devices, engine.docker("port", container).partition("\n")[0]])
+
+
+def test_the_way_out_and_ports_move_as_in_docker(engine: Engine, busybox: str) -> None:
+    engine.docker("network", "create", "aaa")
+    engine.docker("network", "create", "zzz")
+    engine.docker("network", "create", "--internal", "aa-inner")
+    engine.docker("run", "-d", "--name", "c1", "-p", "127.0.0.1:18931:80", busybox, "httpd", "-f")
+    published = "80/tcp -> 127.0.0.1:18931"
+    assert way_out(engine, "c1") == f"eth0 {published}"
+    engine.docker("network", "connect", "zzz", "c1")
+    engine.docker("network", "connect", "aa-inner", "c1")
+    assert way_out(engine, "c1") == f"eth0 {published}"
+    engine.docker("network", "connect", "aaa", "c1")
+    assert way_out(engine, "c1") == f"eth3 {published}"
+    engine.docker("network", "disconnect", "aaa", "c1")
+    assert way_out(engine, "c1") == f"eth0 {published}"
+    engine.docker("network", "connect", "--gw-priority", "5", "aaa", "c1")
+    engine.docker("network", "disconnect", "bridge", "c1")
+    assert way_out(engine, "c1") == f"eth3 {published}"
+    for name in ("aaa", "zzz"):
+        engine.docker("network", "disconnect", name, "c1")
+    assert way_out(engine, "c1") == ""
+    engine.docker("network", "connect", "zzz", "c1")
+    assert way_out(engine, "c1").endswith(published)
+    engine.docker("rm", "-f", "c1")
+    engine.docker("run", "-d", "--name", "c2", "--network", "aa-inner", "--network", "zzz",
+                  "-p", "127.0.0.1:18931:80", busybox, "httpd", "-f")  # fmt: skip
+    assert way_out(engine, "c2") == f"eth1 {published}"
+    engine.docker("rm", "-f", "c2")
+    engine.docker("network", "rm", "aaa", "zzz", "aa-inner")

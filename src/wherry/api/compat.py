@@ -14,9 +14,12 @@ Version = tuple[int, int]
 
 def adapt_create(request: containers.CreateRequest, version: Version) -> None:
     """Defaults that clients of their time expect (container/container_routes.go, postContainersCreate)."""
+    if request.runtime and request.host_config is None:
+        request.host_config = containers.HostConfig()
     host = request.host_config
     if host is None:
         return
+    host.runtime = host.runtime or request.runtime
     if version < (1, 40) and not host.ipc_mode:
         host.ipc_mode = "shareable"
     if version < (1, 41) and not host.cgroupns_mode:

@@ -118,6 +118,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
             images=images,
             networks=networks,
             shims=shims,
+            resolvers=services.resolvers,
             pull=make_pull(pulls),
             cgroup_version=services.cgroup_version,
         )

@@ -94,6 +94,7 @@ class ContainerServices:
                 store=store,
                 roster=roster,
                 images=images,
+                networks=networks,
                 volumes=volumes,
                 events=events,
                 cgroup_version=self.cgroup_version,

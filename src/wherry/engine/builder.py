@@ -40,6 +40,7 @@ from wherry.engine.clock import now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.images import Images
 from wherry.engine.images.worker import run_image_worker
+from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.store import Store, Table
 from wherry.image.config import descriptor_json
@@ -84,6 +85,7 @@ class Builder:
         images: Images,
         networks: NetworkAttacher,
         shims: Launcher,
+        resolvers: Resolvers,
         pull: Pull,
         cgroup_version: int,
         publish: Callable[[str, str, str, Mapping[str, str]], None] | None = None,
@@ -99,6 +101,7 @@ class Builder:
             store=store,
             networks=networks,
             shims=shims,
+            resolvers=resolvers,
             workspace=workspace,
             cgroup_version=cgroup_version,
         )

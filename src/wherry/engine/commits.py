@@ -9,7 +9,7 @@ from wherry.engine.containers.service import Containers
 from wherry.engine.events import Events
 from wherry.engine.images import Images
 from wherry.model.container import ContainerConfig, Status
-from wherry.model.errors import Conflict
+from wherry.model.errors import Conflict, ContainerNotRunning, NoSuchContainer
 from wherry.model.image import ImageId
 
 _DEFAULTS = ContainerConfig()
@@ -41,7 +41,7 @@ class Commits:
             raise Conflict(f"You cannot commit container {container.id} which is being removed")
         paused = pause and container.state.status is Status.RUNNING
         if paused:
-            await self._containers.pause(container.id)
+            paused = await self._pause(container.id)
         try:
             image = await self._images.commit(
                 container.id,
@@ -53,7 +53,7 @@ class Commits:
                 changes=changes,
             )
         finally:
-            if paused:
+            if paused and self._is_paused(container.id):
                 await self._containers.unpause(container.id)
         self._events.publish(
             "container",
@@ -69,6 +69,20 @@ class Commits:
             },
         )
         return image.id
+
+    async def _pause(self, container_id: str) -> bool:
+        """Whether it is paused now: it may have ended meanwhile."""
+        try:
+            await self._containers.pause(container_id)
+        except (Conflict, ContainerNotRunning):
+            return False
+        return True
+
+    def _is_paused(self, container_id: str) -> bool:
+        try:
+            return self._containers.get(container_id).state.status is Status.PAUSED
+        except NoSuchContainer:
+            return False
 
 
 def merge_config(config: ContainerConfig, overrides: ContainerConfig) -> ContainerConfig:

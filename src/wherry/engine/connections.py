@@ -1,7 +1,7 @@
 """`docker network connect` and `disconnect`: containers join and leave networks, while they run too.
 
-A stopped container only notes the network for its next start. The way out of a running one stays with the interface
-that has it; it moves on when that one goes. Published ports belong to the first network of a start, as there.
+A stopped container only notes the network for its next start. The way out of a running one and its published ports
+belong to the network that `Networks.find_gateway` names, and move when that is another one.
 """
 
 from __future__ import annotations
@@ -57,13 +57,21 @@ class Connections:
                 raise Forbidden(
                     f"endpoint with name {record.name} already exists in network {network.name}"
                 )
-            endpoint = await self._join(record, network, config) if alive else None
-            record = replace(record, networks={**record.networks, network.name: config})
-            if endpoint is not None:
-                record = replace(record, endpoints={**record.endpoints, network.name: endpoint})
+            before = self._networks.find_gateway(record.networks)
+            self._networks.check_config(network.id, config)
+            networks = {**record.networks, network.name: config}
+            if not alive:
+                self._roster.replace(handle, replace(record, networks=networks))
+                return
+            is_way_out = self._networks.find_gateway(networks) == network.name
+            endpoint = await self._join(record, network, config, default_route=is_way_out)
+            endpoints = {**record.endpoints, network.name: endpoint}
+            record = replace(record, networks=networks, endpoints=endpoints)
             self._roster.replace(handle, record)
-            if endpoint is not None and has_names(record):
+            if has_names(record):
                 await self._give_resolver(handle)
+            if is_way_out:
+                await self._move_ports(handle, before, network.name)
 
     async def disconnect(self, network_ref: str, ref: str, *, force: bool = False) -> None:
         """Raises NoSuchNetwork, NoSuchContainer, NotFound (forced), InvalidArgument, Internal."""
@@ -86,17 +94,31 @@ class Connections:
             if record.state.status in ALIVE and endpoint is not None:
                 await self._leave(record, network, endpoint, left)
             networks = {name: c for name, c in record.networks.items() if name != network.name}
+            had_way_out = self._networks.find_gateway(record.networks) == network.name
             self._roster.replace(handle, replace(record, networks=networks, endpoints=left))
+            if had_way_out and record.state.status in ALIVE:
+                await self._move_ports(handle, "", self._networks.find_gateway(networks))
+
+    async def _move_ports(self, handle: ContainerHandle, before: str, after: str) -> None:
+        """Publishes on another network what was published on `before`; "" for none."""
+        record = handle.record
+        if before:
+            self._networks.withdraw(record, before)
+        self._roster.replace(handle, replace(record, ports={}))
+        if after:
+            ports = await self._networks.publish(record, after)
+            self._roster.replace(handle, replace(record, ports=ports))
 
     def _get(self, ref: str) -> ContainerHandle:
         if not ref:
             raise InvalidArgument('invalid name or ID supplied: ""')
         return self._roster.get(ref)
 
-    async def _join(self, record: Container, network: Network, config: EndpointConfig) -> Endpoint:
-        has_way_out = any(endpoint.gateway for endpoint in record.endpoints.values())
+    async def _join(
+        self, record: Container, network: Network, config: EndpointConfig, *, default_route: bool
+    ) -> Endpoint:
         endpoint, values = await self._networks.connect(
-            record, network.id, config, default_route=not has_way_out
+            record, network.id, config, default_route=default_route
         )
         if values is None:
             return endpoint
@@ -133,7 +155,7 @@ class Connections:
         left: Mapping[str, Endpoint],
     ) -> None:
         if endpoint.mac_address:
-            heir = next((other for other in left.values() if other.gateway), None)
+            heir = left.get(self._networks.find_gateway({n: e.config for n, e in left.items()}))
             await self._run(
                 record,
                 "detach",

@@ -53,7 +53,7 @@ def _configure(inside: Rtnl, name: str, arguments: JsonObject) -> None:
     inside.set_up(link.index)
     gateway = get_str(arguments, "gateway")
     if gateway:
-        inside.add_default_route(link.index, gateway)
+        inside.add_default_route(link.index, gateway, replace=True)
     inside.flush()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -48,7 +47,6 @@ from wherry.network.firewall import BridgeNetwork, Firewall, PublishedPort
 from wherry.network.ipam import DEFAULT_POOLS, AddressPool, build_mac, find_free_subnet
 from wherry.network.ports import parse_container_port, reserve_port
 
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
@@ -289,17 +287,17 @@ class Networks:
         if name in PREDEFINED:
             # Docker's sentence ends in a space.
             raise Forbidden(f"operation is not permitted on predefined {name} network ")
-        if not NAME.match(name):
-            raise InvalidArgument(
-                f"invalid network name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-            )
+        if not name.strip():
+            raise InvalidArgument("invalid name: name is empty")
         if self._find_by_name(name) is not None:
             raise Conflict(f"network with name {name} already exists")
         if driver in {"host", "null"}:
             raise Forbidden(f'only one instance of "{driver}" network is allowed')
         if driver not in {"", "default", "bridge"}:
             raise NotFound(f'plugin "{driver}" not found')
-        ipam = self._complete_ipam(ipam or Ipam())
+        ipam = ipam or Ipam()
+        has_own_subnet = any(config.subnet for config in ipam.config)
+        ipam = self._complete_ipam(ipam)
         options = dict(options or {})
         identity = NetworkId(secrets.token_hex(32))
         record = Network(
@@ -311,6 +309,7 @@ class Networks:
             enable_ipv6=enable_ipv6,
             ipam=replace(ipam, options=ipam.options or {}),
             options=options,
+            has_own_subnet=has_own_subnet,
             labels=dict(labels or {}),
             bridge=options.get(BRIDGE_OPTION + "name") or f"br-{identity[:12]}",
         )
@@ -385,6 +384,49 @@ class Networks:
                 names.append(record.name)
         return names
 
+    def check_config(self, ref: str, config: EndpointConfig, *, naming: bool = False) -> None:
+        """Raises InvalidArgument when the network cannot give that address; a network that is not there passes.
+
+        `naming` puts the network's name in front, as `create` does.
+        """
+        try:
+            live = self._get_live(ref)
+        except NotFound:
+            return
+        asked = [address for address in (config.ipv4_address, config.ipv6_address) if address]
+        complaints = []
+        if asked and live.record.predefined:
+            complaints.append(
+                "user specified IP address is supported on user defined networks only"
+            )
+        elif asked and not live.record.has_own_subnet:
+            complaints.append(
+                "user specified IP address is supported only when connecting to networks with user"
+                " configured subnets"
+            )
+        else:
+            complaints += [
+                f"no configured subnet or ip-range contain the IP address {address}"
+                for address in asked
+                if not _is_within(live.record.ipam, address)
+            ]
+        if complaints:
+            prefix = f"invalid config for network {live.record.name}: " if naming else ""
+            listed = "\n".join(complaints)
+            raise InvalidArgument(f"{prefix}invalid endpoint settings:\n{listed}")
+
+    def find_gateway(self, networks: Mapping[str, EndpointConfig]) -> str:
+        """Which of these networks is a container's way out and has its published ports; "" for none.
+
+        As in Docker, the highest `gw_priority`, then the first by name. Raises NoSuchNetwork.
+        """
+        leading_out = [
+            name
+            for name in networks
+            if (record := self._get_live(name).record).driver == "bridge" and not record.internal
+        ]
+        return min(leading_out, key=lambda name: (-networks[name].gw_priority, name), default="")
+
     async def connect(
         self,
         container: Container,
@@ -405,11 +447,7 @@ class Networks:
             endpoint = Endpoint(network_id=record.id, endpoint_id=endpoint_id, config=config)
             self._join(live, container, _Attachment(_member(container, endpoint), "", endpoint))
             return endpoint, None
-        if config.ipv4_address and record.predefined:
-            raise InvalidArgument(
-                f"invalid config for network {record.name}: invalid endpoint settings:\n"
-                "* user specified IP address is supported on user defined networks only"
-            )
+        self.check_config(ref, config, naming=True)
         held = live.members.get(container.id)
         if held is not None:
             await self.disconnect(container, ref)
@@ -513,6 +551,12 @@ class Networks:
                 f"publish ports of {container.name}: {exc.filename}: {exc.strerror}"
             ) from exc
         return shown
+
+    def withdraw(self, container: Container, ref: str) -> None:
+        """Ends what `publish` did; the endpoint stays. Idempotent."""
+        attachment = self._get_live(ref).members.get(container.id)
+        if attachment is not None:
+            self._withdraw(attachment)
 
     def _withdraw(self, attachment: _Attachment) -> None:
         if attachment.ports:
@@ -622,6 +666,14 @@ def _find_members(live: _Live, asker: _Attachment, wanted: str) -> tuple[str, ..
         for attachment in live.members.values()
         if any(wanted == name.lower() for name in attachment.endpoint.dns_names or ())
     )
+
+
+def _is_within(ipam: Ipam, address: str) -> bool:
+    try:
+        wanted = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(wanted in ipaddress.ip_network(config.subnet) for config in ipam.config)
 
 
 def _overlap(

@@ -45,6 +45,7 @@ class Network:
     ipam: Ipam = field(default_factory=Ipam)
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    has_own_subnet: bool = True  # one that its maker chose
     bridge: str = ""  # interface of this machine
     predefined: bool = False  # bridge, host and none
 

@@ -258,6 +258,7 @@ class CreateRequest(ContainerConfig, kw_only=True, rename="pascal"):
 
     host_config: HostConfig | None = None
     networking_config: NetworkingConfig | None = None
+    runtime: str = ""  # where docker-py says it; dockerd knows it in HostConfig only
 
 
 class CreateResponse(Struct, kw_only=True, rename="pascal"):

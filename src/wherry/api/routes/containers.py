@@ -87,7 +87,8 @@ class ContainerRoutes:
             Route("POST", f"{one}/resize", self.resize),
             Route("POST", f"{one}/rename", self.rename),
             Route("POST", f"{one}/update", self.update),
-            Route("DELETE", one, self.remove),
+            # A link's name has a slash.
+            Route("DELETE", "/containers/{id:path}", self.remove),
             Route("POST", f"{one}/exec", self.create_exec),
             Route("POST", "/exec/{id}/start", self.start_exec),
             Route("POST", "/exec/{id}/resize", self.resize_exec),

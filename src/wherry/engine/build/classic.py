@@ -17,6 +17,8 @@ from wherry.engine.build.records import (
     StepStarted,
 )
 
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"  # around what a step says on its standard error
+
 
 @dataclass(slots=True)
 class _Step:
@@ -69,7 +71,8 @@ class ClassicText:
                 step.container = event.container[:12]
                 step.lines.append(f" ---> Running in {step.container}\n")
         elif isinstance(event, StepOutput):
-            step.lines.append(event.data.decode(errors="replace"))
+            text = event.data.decode(errors="replace")
+            step.lines.append(f"{_RED}{text}{_PLAIN}" if event.stream == 2 else text)
         else:
             if event.error:
                 return

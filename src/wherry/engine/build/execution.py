@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.build.plan import RunStep
@@ -38,9 +38,11 @@ from wherry.engine.build.records import BuildOptions, StepFailed
 from wherry.engine.containers.devices import container_devices
 from wherry.engine.containers.failure import container_failure, missing_command
 from wherry.engine.containers.host_files import build_hosts, build_resolv_conf, read_resolver
+from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.resources import set_swap_default
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.containers.spec import SpecInputs, build_spec
+from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import Attachment, ExitRecord, ShimHandle, ShimLaunchError, ShimRequest
 from wherry.engine.store import Store, Table
@@ -86,6 +88,7 @@ class Runner:
         store: Store,
         networks: NetworkAttacher,
         shims: Launcher,
+        resolvers: Resolvers,
         workspace: Workspace,
         cgroup_version: int,
     ) -> None:
@@ -93,6 +96,7 @@ class Runner:
         self._journal = Table(store, "build_steps", RunningStep)
         self._networks = networks
         self._shims = shims
+        self._resolvers = resolvers
         self._workspace = workspace
         self._caches = CacheFolders(settings.root)
         self._cgroup_version = cgroup_version
@@ -215,11 +219,12 @@ class Runner:
         reader: asyncio.Task[bytes] | None = None
         try:
             endpoint, values = await self._networks.connect(record, network, EndpointConfig())
-            addresses = [endpoint.ip_address] if endpoint.ip_address else []
-            self._write_files(folder, record, addresses, endpoint.gateway)
+            record = replace(record, endpoints={network: endpoint})
+            self._write_files(folder, record)
             oci = self._specification(step, record, folder, prepared)
             request = self._request(record, oci, root, values, theirs.detach())
             handle = await self._launch(request)
+            self._resolvers.serve(record, handle.resolver)
             ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
             reader = asyncio.get_running_loop().create_task(_read_frames(ours, output))
             try:
@@ -236,6 +241,7 @@ class Runner:
                 reader.cancel()
             ours.close()
             theirs.close()
+            self._resolvers.stop(record.id)
             await self._networks.disconnect(record, network)
             self._journal.delete(record.id)
 
@@ -261,18 +267,24 @@ class Runner:
             root=root,
             cgroup_path=self._cgroup_path(record),
             interfaces=() if values is None else (values,),
+            with_resolver=has_names(record),
             attachments=(Attachment(fd=client, multiplexed=True),),
         )
 
     def _cgroup_path(self, record: Container) -> str:
         return f"{self._settings.cgroup_parent.rstrip('/')}/{record.id}"
 
-    def _write_files(
-        self, folder: Path, record: Container, addresses: list[str], gateway: str
-    ) -> None:
+    def _write_files(self, folder: Path, record: Container) -> None:
         host = record.host_config
-        keep_local = host.network_mode == "host"
-        resolver = build_resolv_conf(read_resolver(), host, keep_local=keep_local)
+        endpoints = record.endpoints.values()
+        addresses = [endpoint.ip_address for endpoint in endpoints if endpoint.ip_address]
+        gateway = next((endpoint.gateway for endpoint in endpoints), "")
+        resolver = build_resolv_conf(
+            read_resolver(),
+            host,
+            keep_local=host.network_mode == "host",
+            with_resolver=has_names(record),
+        )
         (folder / "resolv.conf").write_text(resolver)
         (folder / "hosts").write_text(build_hosts(record, addresses, gateway=gateway))
         (folder / "hostname").write_text(f"{HOST_NAME}\n")

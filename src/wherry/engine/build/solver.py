@@ -342,7 +342,8 @@ class Build:
         if plan.triggers:
             text = "trigger" if plan.triggers == 1 else "triggers"
             self._report(Notice(text=f"# Executing {plan.triggers} build {text}\n"))
-        no_cache = self._options.no_cache or any(
+        no_cache = self._options.no_cache or self._has_no_cache_source()
+        no_cache = no_cache or any(
             name.lower() in {stage.from_.name, str(stage.index)}
             for name in self._options.no_cache_filter
         )
@@ -412,6 +413,11 @@ class Build:
         return images.get(name, platform)
 
     # ---- steps
+
+    def _has_no_cache_source(self) -> bool:
+        """`--cache-from` images, none of which is here: as the classic builder, nothing is taken from elsewhere."""
+        sources = self._options.cache_from
+        return bool(sources) and not any(map(self._services.images.find_image, sources))
 
     async def _solve_step(
         self, step: Step, number: int, before: StageResult, *, no_cache: bool

@@ -25,7 +25,7 @@ from wherry.engine.containers.resources import (
     read_machine,
     set_swap_default,
 )
-from wherry.engine.containers.seams import ImageSource, VolumeSource
+from wherry.engine.containers.seams import ImageSource, NetworkAttacher, VolumeSource
 from wherry.engine.containers.security import (
     masked_paths,
     normalize_capabilities,
@@ -45,6 +45,7 @@ from wherry.model.container import (
     ContainerId,
     EndpointConfig,
     HostConfig,
+    LogConfig,
     MountPoint,
 )
 from wherry.model.errors import EngineError, InvalidArgument, NotFound
@@ -71,6 +72,7 @@ class Creator:
         store: Store,
         roster: Roster,
         images: ImageSource,
+        networks: NetworkAttacher,
         volumes: VolumeSource,
         events: Events,
         cgroup_version: int,
@@ -80,6 +82,7 @@ class Creator:
         self._store = store
         self._roster = roster
         self._images = images
+        self._networks = networks
         self._volumes = volumes
         self._events = events
         self._cgroup_version = cgroup_version
@@ -138,6 +141,9 @@ class Creator:
         self._check_donors(host_config)
         plan = plan_mounts(config, host_config, lambda ref: self._roster.get(ref).record)
         await self._check_bind_sources(host_config)
+        endpoints = complete_networks(host_config, networks, config.mac_address)
+        for network, endpoint in endpoints.items():
+            self._networks.check_config(network, endpoint, naming=True)
         path, args = split_command(config)
         record = Container(
             id=identity,
@@ -150,7 +156,7 @@ class Creator:
             args=args,
             config=config,
             host_config=host_config,
-            networks=complete_networks(host_config, networks, config.mac_address),
+            networks=endpoints,
             mount_points=plan.points,
         )
         if plan.volumes:
@@ -195,7 +201,6 @@ class Creator:
         cgroupns = settings.default_cgroupns_mode or (
             "host" if self._cgroup_version == 1 or host_config.privileged else "private"
         )
-        log = host_config.log_config
         return replace(
             set_swap_default(host_config),
             shm_size=host_config.shm_size or settings.default_shm_size,
@@ -207,7 +212,7 @@ class Creator:
                 if host_config.oom_kill_disable is not None or self._cgroup_version == 2
                 else False
             ),
-            log_config=log if log.type else settings.default_log,
+            log_config=_complete_log(host_config.log_config, settings.default_log),
             restart_policy=replace(
                 host_config.restart_policy, name=host_config.restart_policy.name or "no"
             ),
@@ -289,6 +294,13 @@ class Creator:
             if wanted:
                 await populate_volume(root, point.destination, volume.mountpoint)
         return replace(point, source=volume.mountpoint)
+
+
+def _complete_log(wanted: LogConfig, default: LogConfig) -> LogConfig:
+    """The engine's driver where none is named; its options belong to its driver."""
+    if wanted.type not in {"", default.type}:
+        return wanted
+    return LogConfig(type=default.type, config={**default.config, **wanted.config})
 
 
 def complete_networks(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from wherry.model.errors import (
     NoSuchContainer,
 )
 from wherry.model.image import RootMount
+from wherry.network.ports import parse_container_port
 from wherry.runtime.root import OverlayRoot, open_root
 from wherry.shim.builtin_init import write_builtin_init
 
@@ -187,6 +189,22 @@ class HostSide:
         _write_text(folder / "hostname", record.config.hostname + "\n")
         _write_text(folder / "resolv.conf", resolv)
 
+    def link_environment(self, record: Container) -> tuple[str, ...]:
+        """`--link` on the default bridge: where the linked containers are, as variables."""
+        found: list[str] = []
+        if record.host_config.network_mode != "bridge":
+            return ()
+        for link in record.host_config.links:
+            ref, _, alias = link.partition(":")
+            handle = self._roster.find(ref)
+            if handle is None:
+                continue
+            other = handle.record
+            addresses = [e.ip_address for e in other.endpoints.values() if e.ip_address]
+            if addresses:
+                found += describe_link(record.name, alias or other.name, other, addresses[0])
+        return tuple(found)
+
     def _linked(self, record: Container) -> Sequence[tuple[str, Sequence[str]]]:
         """`--link`: addresses and names of linked containers on the default bridge."""
         found: list[tuple[str, Sequence[str]]] = []
@@ -202,6 +220,29 @@ class HostSide:
                     found.append((endpoint.ip_address, tuple(names)))
                     break
         return found
+
+
+def describe_link(name: str, alias: str, other: Container, address: str) -> list[str]:
+    """Docker's variables of one link (libnetwork's predecessor, daemon/links/links.go)."""
+    prefix = re.sub(r"[^A-Z0-9_]", "_", alias.upper())
+    found = [f"{prefix}_NAME=/{name}/{alias}"]
+    ports = sorted(parse_container_port(port) for port in other.config.exposed_ports)
+    for position, (number, protocol) in enumerate(ports):
+        url = f"{protocol}://{address}:{number}"
+        if position == 0:
+            found.append(f"{prefix}_PORT={url}")
+        port = f"{prefix}_PORT_{number}_{protocol.upper()}"
+        found += [
+            f"{port}={url}",
+            f"{port}_ADDR={address}",
+            f"{port}_PORT={number}",
+            f"{port}_PROTO={protocol}",
+        ]
+    for entry in other.config.env:
+        variable, separator, value = entry.partition("=")
+        if separator and variable not in {"HOME", "PATH"}:
+            found.append(f"{prefix}_ENV_{variable}={value}")
+    return found
 
 
 def has_names(record: Container) -> bool:

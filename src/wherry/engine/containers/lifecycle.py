@@ -192,6 +192,10 @@ class Lifecycle:
         self, record: Container, joined: JoinedNamespaces, sources: Mapping[str, str]
     ) -> SpecInputs:
         devices, rules = container_devices(record.host_config)
+        links = self._host.link_environment(record)
+        if links:
+            config = replace(record.config, env=(*links, *record.config.env))
+            record = replace(record, config=config)
         return SpecInputs(
             container=record,
             folder=self._settings.container_dir(record.id),
@@ -216,18 +220,19 @@ class Lifecycle:
         if record.config.network_disabled:
             return _Connected(endpoints={}, interfaces=(), ports={})
         try:
+            way_out = self._networks.find_gateway(record.networks)
             for name, config in record.networks.items():
                 endpoint, values = await self._networks.connect(
                     record,
                     name,
                     config,
                     interface=f"eth{len(interfaces)}",
-                    default_route=not interfaces,
+                    default_route=name == way_out,
                 )
                 endpoints[name] = endpoint
                 if values is None:
                     continue
-                if not interfaces:
+                if name == way_out:
                     ports = await self._networks.publish(record, name)
                 interfaces.append(values)
         except EngineError as exc:

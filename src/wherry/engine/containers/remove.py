@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -164,9 +165,10 @@ class Remover:
 
     async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
         """Raises NoSuchContainer, Conflict."""
-        handle = self._roster.get(ref)
         if link:
-            raise Internal("Conflict, cannot remove the default link name of the container")
+            await self._remove_link(ref)
+            return
+        handle = self._roster.get(ref)
         if force:
             await self._stopper.kill_hard(handle)
         try:
@@ -174,6 +176,25 @@ class Remover:
         except NoSuchContainer:
             if not force:
                 raise
+
+    async def _remove_link(self, ref: str) -> None:
+        """`container/alias`: the container forgets its link of that name at its next start."""
+        parent, _, alias = ref.strip("/").rpartition("/")
+        if not parent:
+            self._roster.get(ref)
+            raise Internal("Conflict, cannot remove the default link name of the container")
+        handle = self._roster.get(parent)
+        async with handle.lock:
+            record = handle.record
+            links = tuple(
+                link
+                for link in record.host_config.links
+                if (link.partition(":")[2] or link.partition(":")[0]) != alias
+            )
+            if links == record.host_config.links:
+                raise NoSuchContainer(ref)
+            host_config = replace(record.host_config, links=links)
+            self._roster.replace(handle, replace(record, host_config=host_config))
 
     async def prune(self, filters: Filters) -> PruneReport:
         """Raises InvalidFilter, InvalidArgument."""

@@ -46,6 +46,12 @@ class NetworkAttacher(Protocol):
     def get(self, ref: str) -> Network:
         """Raises NoSuchNetwork."""
 
+    def check_config(self, ref: str, config: EndpointConfig, *, naming: bool = False) -> None:
+        """Raises InvalidArgument when a network that is there cannot give what is asked of it."""
+
+    def find_gateway(self, networks: Mapping[str, EndpointConfig]) -> str:
+        """Which of them leads out and has the published ports; "" for none."""
+
     async def connect(
         self,
         container: Container,

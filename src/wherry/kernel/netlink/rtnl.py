@@ -179,7 +179,7 @@ class Rtnl(NetlinkSocket):
         body += encode_attribute(IFA_LOCAL, interface.ip.packed)
         self.queue(RTM_DELADDR, 0, body, f"address {address}")
 
-    def add_default_route(self, index: int, gateway: str) -> None:
+    def add_default_route(self, index: int, gateway: str, *, replace: bool = False) -> None:
         """Queues the default route by way of `gateway`, an address on that interface's link."""
         address = ipaddress.ip_address(gateway)
         family = AF_INET if address.version == 4 else AF_INET6
@@ -187,7 +187,8 @@ class Rtnl(NetlinkSocket):
             family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
         )
         body += encode_attribute(RTA_GATEWAY, address.packed) + encode_u32(RTA_OIF, index)
-        self.queue(RTM_NEWROUTE, CREATE, body, f"default route by {gateway}")
+        flags = NLM_F_CREATE | NLM_F_REPLACE if replace else CREATE
+        self.queue(RTM_NEWROUTE, flags, body, f"default route by {gateway}")
 
     def links(self) -> list[Link]:
         """All interfaces of the namespace."""
