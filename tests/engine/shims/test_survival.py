@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from tests.engine.shims.conftest import Bench, Story, build_process, connect, wait_until
 
-from wherry.engine.shims import ExecRequest, ExitRecord, ShimHandle
+import wherry
+from wherry.engine.shims import ExecRequest, ExitRecord, ShimHandle, ShimLaunchError
 from wherry.runtime.cgroups import open_cgroup
 
 Play = Callable[[Story], None]
@@ -301,6 +303,42 @@ def test_an_engine_that_dies_during_a_start_leaves_nothing_that_nobody_finds(
         await wait_until(lambda: not bench.shim_pids() and not bench.cgroups())
 
     play(story)
+
+
+def test_an_upgrade_under_running_shims(
+    tmp_path: Path, busybox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shim imports nothing after its fork: the files may be gone, or be another version's."""
+    copy = tmp_path / "installed"
+    shutil.copytree(Path(wherry.__file__).parent, copy / "wherry")
+    monkeypatch.setattr(
+        "wherry.engine.spawner.SPAWNER_PROGRAM", str(copy / "wherry/shim/__main__.py")
+    )
+
+    async def story() -> None:
+        bench = Bench(tmp_path, busybox, 0)
+        await bench.shims.start()
+        shutil.rmtree(copy)
+        client, attachment = connect(stdin=True)
+        handle = await bench.launch(
+            "sh", "-c", "seq 1 9999; cat", stdin="once", attachments=[attachment],
+            max_size=10_000, max_file=9, compress=True,
+        )  # fmt: skip
+        await client.read_until(b"9999\n")
+        assert await bench.exec(handle, "sh", "-c", "tty", terminal=True) == (0, b"/dev/pts/0\r\n")
+        for args in (["nope"], []):
+            with pytest.raises(ShimLaunchError):
+                await bench.exec(handle, *args)
+            with pytest.raises(ShimLaunchError):
+                await bench.launch(*args)
+        client.end_input()
+        assert (await handle.exited).exit_code == 0
+        await handle.release()
+        client.close()
+        await bench.shims.close()
+        bench.clean()
+
+    asyncio.run(story())
 
 
 def test_garbage_on_the_shims_socket_is_refused_and_forgotten(play: Play) -> None:
