@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from wherry.api.message import JSON_TYPE, BodyTooLarge, Response
+from wherry.api.message import BodyTooLarge, Response, json_response
 from wherry.model.errors import (
     Conflict,
     EngineError,
@@ -48,4 +46,4 @@ def error_response(status: int, message: str) -> Response:
     """Docker's error body."""
     if status == 304:
         return Response(304)
-    return Response(status, msgspec.json.encode(ErrorResponse(message)) + b"\n", JSON_TYPE)
+    return json_response(ErrorResponse(message), status)

@@ -7,6 +7,8 @@ once), or `HIJACKED` after the handler has taken the connection over.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
 JSON_BODY_LIMIT = 32 << 20
 _QUEUE_LIMIT = 256 << 10
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _FALSE = frozenset(["", "0", "no", "false", "none"])
 
 Encodable = TypeVar("Encodable", bound=object)
@@ -131,14 +134,18 @@ class Body:
 
 
 class Query:
-    """Parameters of the request target, read as dockerd's httputils reads them."""
+    """Parameters of the request target, read as dockerd's httputils reads them.
 
-    __slots__ = ("_values",)
+    What is not UTF-8 becomes U+FFFD, as Go's JSON would write it; only paths of files keep their bytes.
+    """
+
+    __slots__ = ("_text", "_values")
 
     def __init__(self, text: str = "") -> None:
+        self._text = text
         self._values: dict[str, list[str]] = {}
         if text:
-            for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
+            for name, value in parse_qsl(text, keep_blank_values=True):
                 self._values.setdefault(name, []).append(value)
 
     def __contains__(self, name: str) -> bool:
@@ -148,6 +155,11 @@ class Query:
         """The first value."""
         values = self._values.get(name)
         return values[0] if values else default
+
+    def get_path(self, name: str) -> str:
+        """The first value as os.fsdecode would give it."""
+        pairs = parse_qsl(self._text, keep_blank_values=True, errors="surrogateescape")
+        return next((value for key, value in pairs if key == name), "")
 
     def get_all(self, name: str) -> Sequence[str]:
         """All values, in order."""
@@ -237,7 +249,16 @@ NO_CONTENT = Response(204)
 
 def json_response(value: object, status: int = 200) -> Response:
     """JSON with the newline that Go's encoder writes."""
-    return Response(status, msgspec.json.encode(value) + b"\n", JSON_TYPE)
+    return Response(status, encode_json(value) + b"\n", JSON_TYPE)
+
+
+def encode_json(value: object) -> bytes:
+    """JSON; what is no UTF-8 (names in a container's file system need not be) becomes U+FFFD, as in Go."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
+        return _SURROGATE.sub("\ufffd", text).encode()
 
 
 TakeOver = Callable[[bytes], Awaitable[ClientStream]]

@@ -21,8 +21,8 @@ def parse_filters(query: Query) -> Filters:
     if not text:
         return {}
     try:
-        document: JsonValue = msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        document: JsonValue = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise InvalidArgument("invalid filter") from exc
     if document is None:
         return {}
@@ -72,9 +72,9 @@ def parse_platform_parameter(query: Query) -> Platform | None:
     if not text.startswith("{"):
         return parse_platform(text) if text else None
     try:
-        document: JsonValue = msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
+        document: JsonValue = msgspec.json.decode(text)
         if not isinstance(document, Mapping):
             raise JsonError("expected an object")
         return normalize_platform(parse_platform_object(document))
-    except (msgspec.DecodeError, JsonError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, JsonError, RecursionError) as exc:
         raise InvalidArgument(f"failed to parse platform: {exc}") from exc

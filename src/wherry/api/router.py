@@ -76,10 +76,7 @@ class Router:
             if found is not None:
                 return Match(
                     route,
-                    {
-                        name: unquote(value, errors="surrogateescape")
-                        for name, value in found.groupdict().items()
-                    },
+                    {name: unquote(value) for name, value in found.groupdict().items()},
                 )
         return None
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from wherry.api.errors import find_status
-from wherry.api.message import MULTIPLEXED_STREAM, RAW_STREAM, Request
+from wherry.api.message import MULTIPLEXED_STREAM, RAW_STREAM, Request, encode_json
 from wherry.engine.streams import ClientStream, Hijack
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import EngineError
@@ -48,7 +48,7 @@ def encode_progress(progress: Progress) -> bytes:
     if progress.aux is not None:
         document: dict[str, JsonValue] = {"progressDetail": {}} if progress.detail else {}
         document["aux"] = progress.aux
-        return msgspec.json.encode(document) + b"\r\n"
+        return encode_json(document) + b"\r\n"
     detail: ProgressDetail | msgspec.UnsetType = UNSET
     bar: str | msgspec.UnsetType = UNSET
     if progress.current or progress.total:
@@ -63,7 +63,7 @@ def encode_progress(progress: Progress) -> bytes:
         progress=bar,
         id=progress.id or UNSET,
     )
-    return msgspec.json.encode(line) + b"\r\n"
+    return encode_json(line) + b"\r\n"
 
 
 def format_bar(current: int, total: int) -> str:
@@ -93,7 +93,7 @@ def encode_error(error: Exception) -> bytes:
     detail = JsonErrorDetail(message=str(error))
     if isinstance(error, EngineError) and find_status(error) == 401:
         detail.code = 401
-    return msgspec.json.encode(StreamLine(error_detail=detail, error=str(error))) + b"\r\n"
+    return encode_json(StreamLine(error_detail=detail, error=str(error))) + b"\r\n"
 
 
 async def stream_progress(records: AsyncIterator[Progress]) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ which is stored byte for byte; only what the engine reads is parsed.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 
 from wherry.image.content import BadContent
@@ -30,6 +31,7 @@ from wherry.model.oci_image import OCI_MANIFEST
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _HOST_BASE = "io.wherry.host"
 
 
@@ -54,6 +56,8 @@ def parse_json(data: bytes, what: str) -> JsonObject:
     """The object in a JSON document. Raises BadContent."""
     try:
         document = json.loads(data)
+        if _HALF_CHARACTER.search(data):
+            json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate cannot be stored
     except (ValueError, RecursionError) as error:
         raise BadContent(f"{what} is not JSON: {error}") from error
     if not isinstance(document, dict):

@@ -43,6 +43,7 @@ MAX_INDEX_DEPTH = 3
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_CONFIG_BYTES = 8 << 20
 
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z|sha512:[0-9a-f]{128}\Z")
 
 
@@ -206,6 +207,8 @@ def parse_json_object(body: bytes, limit: int, what: str) -> JsonObject:
         raise BadManifest(f"{what} is larger than {limit} bytes")
     try:
         document: JsonValue = json.loads(body)
+        if _HALF_CHARACTER.search(body):
+            json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate cannot be stored
     except (ValueError, RecursionError) as exc:
         raise BadManifest(f"{what} is not JSON") from exc
     if not isinstance(document, dict):

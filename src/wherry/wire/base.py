@@ -68,12 +68,16 @@ def decode_body(data: bytes, kind: type[Wire]) -> Wire:
         if "trailing" in text:
             raise TrailingContent from exc
         raise BodyError(f"invalid JSON: {text}") from exc
+    except RecursionError as exc:
+        raise BodyError("invalid JSON: exceeded max depth") from exc
     if document is None:
         return kind()
     try:
         return msgspec.convert(drop_nulls(document), kind)
     except msgspec.ValidationError as exc:
         raise BodyError(f"invalid JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise BodyError("invalid JSON: exceeded max depth") from exc
 
 
 def to_plain(value: object) -> object:

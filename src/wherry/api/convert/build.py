@@ -75,8 +75,8 @@ def _json(query: Query, name: str, kind: type[Kind]) -> Kind | None:
 
 def _decode(name: str, text: str, kind: type[Kind]) -> Kind:
     try:
-        return msgspec.json.decode(text.encode("utf-8", "surrogateescape"), type=kind)
-    except (msgspec.DecodeError, UnicodeError) as error:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidArgument(f"error reading {name}: {error}") from error
 
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wherry.api.convert.networks import build_endpoint, parse_endpoint
+from wherry.api.message import encode_json
 from wherry.engine.images.changes import Change
 from wherry.model.container import (
     Container,
@@ -528,7 +529,7 @@ def encode_path_stat(stat: PathStat) -> str:
         mtime=stat.mtime,
         link_target=stat.link_target,
     )
-    return base64.b64encode(msgspec.json.encode(document)).decode()
+    return base64.b64encode(encode_json(document)).decode()
 
 
 def build_exec(record: Exec) -> wire.ExecInspect:

@@ -131,7 +131,7 @@ async def _read_preface(
         raise InvalidArgument("the body ends in its preface")
     try:
         preface = msgspec.json.decode(data[8 : 8 + length], type=wire.BuildPreface)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidArgument(f"the preface of the build: {error}") from error
     return preface, _prepend(data[8 + length :], body)
 

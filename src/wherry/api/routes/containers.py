@@ -20,6 +20,7 @@ from wherry.api.message import (
     Request,
     Response,
     StreamResponse,
+    encode_json,
     json_response,
     parse_go_int,
 )
@@ -375,7 +376,7 @@ def _attach_options(request: Request) -> AttachOptions:
 
 
 def _archive_path(request: Request) -> str:
-    path = request.query.get("path")
+    path = request.query.get_path("path")
     if not path:
         raise InvalidArgument("bad parameter: pathcannot be empty")
     return path
@@ -390,7 +391,7 @@ def _parse_tail(text: str) -> int:
 
 async def _wait_for(waiter: Waiter) -> AsyncIterator[bytes]:
     result = await waiter.result()
-    yield msgspec.json.encode(convert.build_wait(result)) + b"\n"
+    yield encode_json(convert.build_wait(result)) + b"\n"
 
 
 async def _encode_stats(samples: AsyncIterator[ContainerStats]) -> AsyncIterator[bytes]:

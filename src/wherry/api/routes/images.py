@@ -283,7 +283,7 @@ class ImageRoutes:
             if not isinstance(document, dict):
                 raise JsonError("expected an object")
             credentials = parse_credentials(document)
-        except (msgspec.DecodeError, JsonError) as exc:
+        except (msgspec.DecodeError, JsonError, RecursionError) as exc:
             raise InvalidArgument(f"invalid JSON: {exc}") from exc
         token = await self._registries.login(credentials)
         return json_response(wire.AuthResponse(identity_token=token, status="Login Succeeded"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from wherry.api import compat
 from wherry.api.convert.build import build_cache_record
 from wherry.api.convert.containers import build_summary
@@ -20,6 +18,7 @@ from wherry.api.message import (
     Request,
     Response,
     StreamResponse,
+    encode_json,
     json_response,
 )
 from wherry.api.parameters import parse_filters, parse_timestamp_ns
@@ -148,4 +147,4 @@ class SystemRoutes:
 
 async def _encode_events(subscription: Subscription) -> AsyncIterator[bytes]:
     async for event in subscription:
-        yield msgspec.json.encode(build_event(event)) + b"\n"
+        yield encode_json(build_event(event)) + b"\n"

@@ -118,7 +118,7 @@ def decode_seccomp(profile: str) -> JsonObject:
     """A profile in Docker's format. Raises Internal with Docker's sentence."""
     try:
         document = json.loads(profile)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise Internal(f"Decoding seccomp profile failed: {exc}") from exc
     if not isinstance(document, dict):
         raise Internal("Decoding seccomp profile failed: expected an object")
