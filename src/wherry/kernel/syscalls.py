@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno as _errno
 import os
+import stat
 import struct
 from collections.abc import Iterable, Sequence
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
@@ -321,6 +322,20 @@ def keep_only(descriptors: Iterable[int]) -> None:
         close_range(first, fd - 1)
         first = fd + 1
     close_range(first)
+
+
+def chmod_beneath(dir_fd: int, name: bytes | str, mode: int) -> None:
+    """chmod of a name that is not followed: os.chmod with a descriptor follows what was swapped in for it.
+
+    fchmodat2 with AT_SYMLINK_NOFOLLOW came with Linux 6.6. Needs the machine's /proc.
+    """
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(_errno.ELOOP, "chmod: " + os.strerror(_errno.ELOOP), name)
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
 
 
 def keyctl_join_session_keyring(name: bytes | None) -> int:

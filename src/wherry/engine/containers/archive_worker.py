@@ -312,7 +312,7 @@ class _Archive:
             os.close(fd)
 
     def _add_file(self, folder: int, name: str, path: bytes) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_FOLLOW, dir_fd=folder)
+        fd = _open_regular(folder, name)
         with open(fd, "rb") as file:
             status = os.fstat(fd)
             self._member(path, REGULAR, status, size=status.st_size, fd=fd)
@@ -347,6 +347,17 @@ class _Archive:
             ),
             xattrs=_read_xattrs(fd),
         )
+
+
+def _open_regular(folder: int, name: str) -> int:
+    """For reading. Opening a device that was swapped in could do harm: it is looked at before it is opened."""
+    handle = os.open(name, os.O_PATH | _NO_FOLLOW, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "the file has been replaced", name)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
 
 
 def _read_xattrs(fd: int) -> dict[bytes, bytes]:
@@ -471,7 +482,7 @@ class _Unpacking:
         uid, gid = (self._owner, self._owner) if self._owner >= 0 else (entry.uid, entry.gid)
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         if entry.type != SYMLINK:
-            os.chmod(name, entry.mode & 0o7777, dir_fd=parent)
+            syscalls.chmod_beneath(parent, name, entry.mode & 0o7777)
         for key, value in entry.xattrs.items():
             if entry.type == REGULAR and key == b"security.capability":
                 fd = os.open(name, os.O_RDONLY | _NO_FOLLOW, dir_fd=parent)

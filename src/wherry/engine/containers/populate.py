@@ -111,18 +111,26 @@ class _Copy:
         if status.st_nlink > 1:
             first = self._first_names.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
-                os.link(
-                    first,
-                    name,
-                    src_dir_fd=self._top,
-                    dst_dir_fd=target,
-                    follow_symlinks=False,
-                )
+                self._link(first, target, name)
                 return
         if stat.S_ISREG(status.st_mode):
             _copy_file(source, target, name, status)
         else:
             _copy_special(source, target, name, status)
+
+    def _link(self, first: str, target: int, name: str) -> None:
+        """Beneath the volume only: another container that has it may have made links of folders."""
+        parent, _, base = first.rpartition("/")
+        folder = syscalls.openat2(
+            self._top,
+            os.fsencode(parent or "."),
+            os.O_PATH | os.O_DIRECTORY,
+            resolve=RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS,
+        )
+        try:
+            os.link(base, name, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+        finally:
+            os.close(folder)
 
 
 def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> None:
@@ -144,7 +152,7 @@ def _copy_special(source: int, target: int, name: str, status: os.stat_result) -
         os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
     os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):
-        os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+        syscalls.chmod_beneath(target, name, stat.S_IMODE(status.st_mode))
 
 
 def _copy_attributes(source: int, target: int, status: os.stat_result) -> None:
