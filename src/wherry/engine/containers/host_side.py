@@ -10,6 +10,7 @@ import os
 import posixpath
 import re
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from wherry.engine.containers.seams import ImageSource
 from wherry.engine.containers.state import ALIVE
 from wherry.engine.settings import EngineSettings
 from wherry.kernel import syscalls
-from wherry.kernel.consts import AT_FDCWD, MNT, MOVE_MOUNT, MS, RESOLVE
+from wherry.kernel.consts import AT, AT_FDCWD, MNT, MOVE_MOUNT, MS, OPEN_TREE, RESOLVE
 from wherry.kernel.mountinfo import find_mount as find_host_mount
 from wherry.kernel.mountinfo import read_mountinfo
 from wherry.lib.blocking import run_blocking
@@ -142,7 +143,9 @@ class HostSide:
             elif mount is not None and mount.volume_options is not None:
                 subpath = mount.volume_options.subpath
             if subpath:
-                source = await run_blocking(_resolve_subpath, source, subpath)
+                place = self._image_folder(record.id) / f"{len(sources)}-part"
+                await run_blocking(_mount_part, source, subpath, place)
+                source = str(place)
             if source != point.source:
                 sources[point.destination] = source
         return sources
@@ -152,7 +155,10 @@ class HostSide:
 
     def release(self, record: Container) -> None:
         """Frees what `prepare` and `find_sources` made beyond files; idempotent."""
-        if any(point.type == "image" for point in record.mount_points):
+        if any(point.type == "image" for point in record.mount_points) or any(
+            mount.volume_options is not None and mount.volume_options.subpath
+            for mount in record.host_config.mounts
+        ):
             _unmount_images(self._image_folder(record.id))
         if record.host_config.ipc_mode == "shareable":
             _unmount_shm(self._shm_path(record.id))
@@ -355,11 +361,31 @@ def _check_propagation(point: MountPoint) -> None:
         )
 
 
-def _resolve_subpath(base: str, subpath: str) -> str:
-    """The path that a part of a volume or image really is. Raises Internal with Docker's sentences."""
+def _mount_part(base: str, subpath: str, place: Path) -> None:
+    """Mounts a part of a volume or image at a place of the engine's own. Raises Internal with Docker's sentences.
+
+    A path would not do: who has the volume could make a link of the part before it is bound.
+    """
+    fd = _open_part(base, subpath)
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            place.mkdir(mode=0o700)
+        else:
+            place.touch(mode=0o600)
+        tree = syscalls.open_tree(fd, b"", OPEN_TREE.CLONE | AT.RECURSIVE | AT.EMPTY_PATH)
+        try:
+            syscalls.move_mount(tree, b"", AT_FDCWD, os.fsencode(place), MOVE_MOUNT.F_EMPTY_PATH)
+        finally:
+            os.close(tree)
+    finally:
+        os.close(fd)
+
+
+def _open_part(base: str, subpath: str) -> int:
     folder = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = syscalls.openat2(
+        return syscalls.openat2(
             folder,
             os.fsencode(subpath),
             os.O_PATH,
@@ -375,10 +401,6 @@ def _resolve_subpath(base: str, subpath: str) -> str:
         raise Internal(f"cannot access path {path}: lstat {path}: {reason}") from exc
     finally:
         os.close(folder)
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
 
 
 def _mount_image(root: RootMount, folder: Path) -> None:
@@ -398,7 +420,10 @@ def _unmount_images(parent: Path) -> None:
             syscalls.umount2(os.fsencode(folder), MNT.DETACH)
         except OSError:
             pass  # it was never mounted
-        folder.rmdir()
+        if folder.is_dir():
+            folder.rmdir()
+        else:
+            folder.unlink()
     parent.rmdir()
 
 

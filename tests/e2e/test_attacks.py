@@ -1,0 +1,59 @@
+"""A hostile process in a container against what the engine does on its behalf."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.harness.engine import Engine
+
+
+def test_a_part_of_a_volume_that_becomes_a_link_before_it_is_bound(
+    engine: Engine, busybox: str, tmp_path: Path
+) -> None:
+    """Whoever has the volume swaps the folder all the time: only the volume may ever be seen."""
+    secret = tmp_path / "secret"
+    secret.write_text("of the host")
+    engine.docker("volume", "create", "parts")
+    swapper = (
+        "mkdir -p /v/real; touch /v/real/mine; "
+        f"while :; do mv /v/real /v/part; mv /v/part /v/real; ln -s {tmp_path} /v/part; rm /v/part; done"
+    )
+    engine.docker("run", "-d", "--name", "swapper", "-v", "parts:/v", busybox, "sh", "-c", swapper)
+    mount = "type=volume,source=parts,target=/m,volume-subpath=part"
+    for _ in range(12):
+        done = engine.run(
+            "docker", "run", "--rm", "--mount", mount, busybox, "ls", "/m", check=False
+        )
+        assert "secret" not in done.stdout
+        if done.returncode:
+            assert "path" in done.stderr, done.stderr
+    engine.docker("rm", "-f", "swapper")
+    assert not [path for path in engine.mounts() if "/run/images/" in path]
+    engine.docker("volume", "rm", "parts")
+
+
+def test_parts_of_volumes_are_folders_and_files(engine: Engine, busybox: str) -> None:
+    engine.docker("volume", "create", "parts")
+    make = "mkdir -p /v/a/b; echo one > /v/a/b/file"
+    engine.docker("run", "--rm", "-v", "parts:/v", busybox, "sh", "-c", make)
+    folder = "type=volume,source=parts,target=/m,volume-subpath=a/b"
+    file = "type=volume,source=parts,target=/f,volume-subpath=a/b/file"
+    arguments = ["--mount", folder, "--mount", file, busybox]
+    shown = engine.docker(
+        "run", "--rm", *arguments, "sh", "-c", "cat /f /m/file; echo two > /m/new"
+    )
+    assert shown == "one\none"
+    assert engine.docker("run", "--rm", "-v", "parts:/v", busybox, "cat", "/v/a/b/new") == "two"
+    assert not [path for path in engine.mounts() if "/run/images/" in path]
+    assert not list((engine.run_dir / "images").glob("*"))
+    engine.docker("volume", "rm", "parts")
+
+
+def test_file_names_that_are_no_utf8(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    make = "printf x > /$(printf 'a\\377')"
+    engine.docker("run", "--name", "c1", busybox, "sh", "-c", make)
+    assert "A /a" in engine.docker("diff", "c1")
+    engine.docker("cp", "c1:/", str(tmp_path / "out"))
+    assert b"a\xff" in os.listdir(os.fsencode(tmp_path / "out"))
+    engine.docker("rm", "c1")
