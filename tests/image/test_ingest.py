@@ -121,9 +121,30 @@ def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(
     run(abort())
     assert partial.read_bytes() == PACKED[:100_000]
     assert not images.has_layer(digest_of(LAYER))
-    for path in images.layers.folder.iterdir():  # killed in the middle: start-up removes it
-        assert path.name.startswith(".new-")
-    images.layers._scan()
+    assert list(images.layers.folder.iterdir()) == []
+
+
+def test_a_cancelled_finish_leaves_nothing_half_done(run: Run, images: Images) -> None:
+    # Seen when a client left a pull whose layers were being extracted: every such pull left a folder behind.
+    descriptor = describe(PACKED)
+    images.partial_path(descriptor.digest).write_bytes(PACKED)
+
+    async def leave(steps: int) -> None:
+        ingest = images.begin_layer(descriptor, digest_of(LAYER))
+        ingest.advance(len(PACKED))
+        finishing = asyncio.ensure_future(ingest.finish())
+        for _ in range(steps):
+            await asyncio.sleep(0.01)
+        finishing.cancel()
+        await asyncio.wait([finishing])
+        await ingest.abort()
+        if images.partial_path(descriptor.digest).exists():
+            assert [p.name for p in images.layers.folder.iterdir() if p.name[0] == "."] == []
+
+    for steps in range(12):
+        run(leave(steps))
+        if not images.partial_path(descriptor.digest).exists():
+            break
 
 
 @pytest.mark.parametrize(

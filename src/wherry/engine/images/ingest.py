@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from wherry.engine.images.worker import run_image_worker
-from wherry.image.content import BadContent
-from wherry.lib.jsonvalue import JsonValue
+from wherry.image.content import BadContent, remove_tree
+from wherry.lib.blocking import run_blocking
+from wherry.lib.jsonvalue import JsonValue, get_str
 from wherry.lib.program import WorkerPool
+
+_ABORT_GRACE_S = 1.0
 
 
 class Ingest:
@@ -26,6 +30,8 @@ class Ingest:
         workers: WorkerPool,
     ) -> None:
         self._partial = partial
+        self._layers = Path(get_str(arguments, "layers"))
+        self._token = f"{secrets.token_hex(8)}-"
         self._on_progress = on_progress
         self._on_done = on_done
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -35,7 +41,11 @@ class Ingest:
             run_image_worker(
                 "wherry.image.layer.build:ingest",
                 # A kept worker inherits nothing, but can open what is ours.
-                {**arguments, "control": f"/proc/{os.getpid()}/fd/{self._reader}"},
+                {
+                    **arguments,
+                    "control": f"/proc/{os.getpid()}/fd/{self._reader}",
+                    "token": self._token,
+                },
                 workers=workers,
                 on_progress=self._progress,
             )
@@ -58,7 +68,8 @@ class Ingest:
         """See LayerIngest."""
         try:
             await self._say_final()
-            self._on_done(await self._task)
+            # A cancelled caller calls `abort`, which ends the worker gently.
+            self._on_done(await asyncio.shield(self._task))
         except BadContent:
             self._partial.unlink(missing_ok=True)
             raise
@@ -67,11 +78,19 @@ class Ingest:
 
     async def abort(self) -> None:
         """See LayerIngest."""
+        # The worker sees the end of the pipe, removes what it made and ends; one that is busy (syncing) is killed.
         self._close_writer()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        ended, _ = await asyncio.wait([self._task], timeout=_ABORT_GRACE_S)
+        if not ended:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            await run_blocking(self._remove_leftovers)
         if not self._task.cancelled():
             self._task.exception()  # seen, so that it is not reported as lost
+
+    def _remove_leftovers(self) -> None:
+        for folder in self._layers.glob(f".new-{self._token}*"):
+            remove_tree(folder)
 
     async def _say_final(self) -> None:
         message = struct.pack("=Q", self._partial.stat().st_size)

@@ -57,7 +57,7 @@ def confine() -> None:
 def ingest(arguments: JsonValue, report: Report) -> JsonValue:
     """Takes a blob in while it arrives in `partial`: it becomes `blob`, and a layer unless `diffId` is "".
 
-    `control` is the path of the pipe that says how much is there. Leaves the process as it was (WorkerPool).
+    `control` is the path of the pipe that says how much is there, `token` marks what is half done. Leaves the process as it was (WorkerPool).
     Returns the layer's record, or null. Raises BadContent when a digest does not match.
     """
     confine()
@@ -72,7 +72,8 @@ def ingest(arguments: JsonValue, report: Report) -> JsonValue:
         record: LayerRecord | None = None
         pending: PendingLayer | None = None
         if diff_id:
-            pending = PendingLayer(Path(get_str(request, "layers")), get_str(request, "driver"))
+            layers, token = Path(get_str(request, "layers")), get_str(request, "token")
+            pending = PendingLayer(layers, get_str(request, "driver"), token)
         try:
             if pending is not None:
                 record = pending.build(source.read)
@@ -154,10 +155,11 @@ def unpack(arguments: JsonValue, report: Report) -> JsonValue:
 class PendingLayer:
     """A layer on its way: `build` reads the stream, `publish` gives the folder its name."""
 
-    def __init__(self, layers: Path, driver: str) -> None:
+    def __init__(self, layers: Path, driver: str, token: str = "") -> None:
+        """`token` is in the folder's name, so that who kills this process can remove the folder."""
         self._layers = layers
         self._driver = driver
-        self._folder = Path(tempfile.mkdtemp(prefix=".new-", dir=layers))
+        self._folder = Path(tempfile.mkdtemp(prefix=f".new-{token}", dir=layers))
         self._record: LayerRecord | None = None
 
     def build(self, read: Read) -> LayerRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import select
 import struct
 import threading
 from collections.abc import Callable
@@ -41,14 +42,17 @@ class StreamError(ValueError):
 class GrowingFile:
     """Reads a file of known final size while another process appends to it.
 
-    Over `control` come 8-byte numbers, how many bytes are there by now; its end before the last byte
-    means that the writer gave up. Without a control descriptor the file is complete.
+    Over `control` come 8-byte numbers, how many bytes are there by now. The writer keeps it open until all has been
+    read: its end means that the writer gave up, or is gone. Without a control descriptor the file is complete.
     """
 
     def __init__(self, fd: int, size: int, control: int | None) -> None:
         self._fd = fd
         self._size = size
         self._control = control
+        self._hang_up = select.poll()
+        if control is not None:
+            self._hang_up.register(control, 0)
         self._available = size if control is None else 0
         self.position = 0
 
@@ -56,6 +60,8 @@ class GrowingFile:
         """At most `count` bytes; b"" only at the final size."""
         if self.position >= self._size:
             return b""
+        if self._hang_up.poll(0):
+            raise StreamError("the download was given up")
         while self._available <= self.position:
             self._wait()
         data = os.pread(self._fd, min(count, self._available - self.position), self.position)
