@@ -66,12 +66,16 @@ def _show(record: Document, lines: list[str], out_fd: int, *, live: bool, width:
         prefix = f"{identity}: " if identity else ""
         _write(out_fd, f"{prefix}{text}{bar and ' ' + bar}\n")
         return
+    line = f"{identity}: {text} {bar}"
+    if width:
+        # A line that wraps would spoil the counting of lines.
+        line = line[: width - 1]
     if identity in lines:
         up = len(lines) - lines.index(identity)
-        _write(out_fd, f"\x1b[{up}A\x1b[2K\r{identity}: {text} {bar}\r\x1b[{up}B")
+        _write(out_fd, f"\x1b[{up}A\x1b[2K\r{line}\r\x1b[{up}B")
     else:
         lines.append(identity)
-        _write(out_fd, f"{identity}: {text} {bar}\n")
+        _write(out_fd, f"{line}\n")
 
 
 def render_bar(detail: Document, width: int) -> str:

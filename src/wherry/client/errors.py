@@ -11,6 +11,9 @@
 
 from __future__ import annotations
 
+# ENOENT, ECONNREFUSED
+NOBODY_THERE = frozenset({2, 111})
+
 
 class ClientError(Exception):
     """Base of all errors of this package."""
@@ -37,6 +40,8 @@ class CannotConnect(ClientError):
                 "permission denied while trying to connect to the wherry daemon socket at "
                 f"{address}: dial unix {path}: connect: permission denied"
             )
+        elif reason is not None and reason.errno not in NOBODY_THERE:
+            sentence = f"error during connect: {address}: {reason.strerror or reason}"
         else:
             sentence = (
                 f"Cannot connect to the wherry daemon at {address}. Is the wherry daemon running?"

@@ -34,6 +34,10 @@ NO_SIGNAL = _socket.MSG_NOSIGNAL
 CHUNK = 65536
 HEAD_LIMIT = 1 << 20
 
+# errno of ssl's errors: SSL_ERROR_WANT_READ and _WRITE, SSL_ERROR_ZERO_RETURN and _EOF
+TLS_WANTS = frozenset({2, 3})
+TLS_ENDS = frozenset({6, 8})
+
 
 class TlsFiles:
     """Where the key material of a TLS connection is."""
@@ -179,15 +183,22 @@ class Stream:
         except ConnectionResetError:
             return b""
         except OSError as exc:
-            if self.is_tls and exc.errno in {2, 3}:
+            if self.is_tls and exc.errno in TLS_WANTS:
                 raise BlockingIOError from exc
+            if self.is_tls and exc.errno in TLS_ENDS:
+                return b""
             raise
 
     def send(self, data: bytes) -> int:
         """How many bytes were taken; raises BlockingIOError when none."""
-        if self.is_tls:
+        if not self.is_tls:
+            return self._socket.send(data, NO_SIGNAL)
+        try:
             return self._socket.send(data)
-        return self._socket.send(data, NO_SIGNAL)
+        except OSError as exc:
+            if exc.errno in TLS_WANTS:
+                raise BlockingIOError from exc
+            raise
 
     def set_nonblocking(self) -> None:
         """recv and send return at once from here on."""
@@ -240,10 +251,7 @@ class Connection:
         if self._buffer:
             data, self._buffer = self._buffer[:size], self._buffer[size:]
             return data
-        try:
-            return self._socket.recv(min(size, 1 << 20))
-        except ConnectionResetError:
-            return b""
+        return self._receive(min(size, 1 << 20))
 
     def read_line(self) -> bytes:
         """A line without its end; raises ConnectionLost if the stream ends before it."""
@@ -272,11 +280,18 @@ class Connection:
             self.reusable = False
         return status, headers
 
-    def _fill(self) -> None:
+    def _receive(self, size: int) -> bytes:
         try:
-            data = self._socket.recv(CHUNK)
+            return self._socket.recv(size)
         except ConnectionResetError:
-            data = b""
+            return b""
+        except OSError as exc:
+            if self._is_tls and exc.errno in TLS_ENDS:
+                return b""
+            raise
+
+    def _fill(self) -> None:
+        data = self._receive(CHUNK)
         if not data or len(self._buffer) > HEAD_LIMIT:
             raise ConnectionLost("unexpected EOF")
         self._buffer += data
