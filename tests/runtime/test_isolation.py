@@ -113,6 +113,12 @@ def test_limits_above_our_own_are_clamped(machine: Machine) -> None:
     assert int(machine.run(document).output) >= 1024
 
 
+def test_an_oom_score_below_ours_becomes_the_lowest_there_is(machine: Machine) -> None:
+    document = docker_spec(["cat", "/proc/self/oom_score_adj"])
+    document["process"]["oomScoreAdj"] = -500
+    assert int(machine.run(document).output) <= 0
+
+
 def test_privileged(machine: Machine) -> None:
     everything = list(caps.NAMES)
     document = docker_spec(

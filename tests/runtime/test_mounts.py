@@ -238,3 +238,31 @@ def test_a_bound_dev_is_left_as_it_is(machine: Machine, tmp_path: Path) -> None:
     assert result.code == 0
     assert stat.S_ISCHR((dev / "ptmx").lstat().st_mode)
     assert {path.name for path in dev.iterdir()} == {"null", "ptmx", "pts", "shm", "mqueue"}
+
+
+def test_the_machines_dev_with_a_terminal(machine: Machine) -> None:
+    document = docker_spec(["sh", "-c", "tty; ls -l /dev/ptmx"])
+    document["process"]["terminal"] = True
+    document["mounts"] = [m for m in document["mounts"] if not m["destination"].startswith("/dev")]
+    document["mounts"].append(
+        {"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind"]}
+    )
+    before = os.lstat("/dev/ptmx")
+    result = machine.run(document)
+    assert result.output.startswith("/dev/pts/")
+    assert os.lstat("/dev/ptmx") == before
+
+
+def test_sysctls_with_the_machines_proc(machine: Machine) -> None:
+    document = docker_spec(["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"])
+    document["mounts"][0] = {
+        "destination": "/proc",
+        "type": "bind",
+        "source": "/proc",
+        "options": ["rbind"],
+    }
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
+        before = file.read()
+    assert machine.run(document).output == "0\n"
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
+        assert file.read() == before

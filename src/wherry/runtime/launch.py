@@ -393,14 +393,17 @@ def set_oom_score(pid: int, score: int) -> None:
     fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
         current = int(os.read(fd, 16))
-        if current == score:
-            return
-        try:
-            os.write(fd, b"%d" % score)
-        except PermissionError:
-            # Without CAP_SYS_RESOURCE the floor is what this process has itself.
-            if score > current:
-                raise
+        # Without CAP_SYS_RESOURCE the floor is the lowest that was ever set with it: mostly 0.
+        for candidate in (score, 0):
+            if candidate == current or (candidate > current and candidate != score):
+                return
+            try:
+                os.write(fd, b"%d" % candidate)
+            except PermissionError:
+                if score > current:
+                    raise
+            else:
+                return
     finally:
         os.close(fd)
 

@@ -19,7 +19,7 @@ from wherry.runtime.seccomp import Filter, build_filter
 from wherry.runtime.spec import Mount, Process, Spec
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.cgroup import CgroupMount
-from wherry.runtime.steps.devices import Console, DeviceLinks, DeviceNodes
+from wherry.runtime.steps.devices import Console, DeviceLinks, DeviceNodes, HostTerminals
 from wherry.runtime.steps.identity import Domainname, Hostname, Sysctl
 from wherry.runtime.steps.masks import MaskPaths, ReadonlyPaths
 from wherry.runtime.steps.mounts import (
@@ -100,6 +100,8 @@ def build_plan(
         steps += [DeviceNodes(spec.devices), DeviceLinks()]
         if spec.process.terminal:
             steps.append(Console())
+    elif spec.process.terminal and not any(isinstance(step, PreparedMount) for step in steps):
+        steps.append(HostTerminals())
     if spec.hostname:
         steps.append(Hostname(spec.hostname))
     if spec.domainname:

@@ -154,7 +154,7 @@ def _add_option(words: list[str], word: str) -> list[str]:
     name, separator, value = word.partition("=")
     if separator:
         if name not in _TMPFS_DATA or (name == "size" and not _SIZE.match(value)):
-            raise InvalidArgument(f'invalid tmpfs option "{word}"')
+            raise InvalidArgument(f'invalid tmpfs option "{name}"')
         return [w for w in words if not w.startswith(f"{name}=")] + [word]
     if name not in _TMPFS_FLAGS:
         raise InvalidArgument(f'invalid tmpfs option "{word}"')

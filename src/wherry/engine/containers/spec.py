@@ -162,6 +162,9 @@ def with_mounts(draft: Draft, inputs: SpecInputs) -> None:
     if inputs.shm_source:
         mounts.append(_bind(inputs.shm_source, "/dev/shm"))
     mounts = [m for m in mounts if _destination(m) not in taken]
+    if "/dev" in taken:
+        # As moby: what would be mounted in Docker's own /dev would be hidden, or hide what is there.
+        mounts = [m for m in mounts if not _destination(m).startswith("/dev/")]
     managed = managed_mounts(inputs.folder, taken, read_only=host.readonly_rootfs)
     # A volume at /etc comes before the file that is mounted in it.
     draft.mounts += [*mounts, *sorted((*managed, *user), key=_depth)]

@@ -7,7 +7,7 @@ import os
 
 from wherry.kernel import syscalls
 from wherry.runtime.context import Context
-from wherry.runtime.errors import StepError
+from wherry.runtime.errors import StepError, reason
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.paths import open_beneath
 
@@ -25,7 +25,11 @@ class Hostname(Step):
         return f"set the host name to {self.hostname}"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002 - the interface's
-        _socket.sethostname(self.hostname)
+        try:
+            _socket.sethostname(self.hostname)
+        except OSError as error:
+            text = f"sethostname: {reason(error.errno or 0)}"
+            raise StepError(self.hostname, text, error.errno or 0) from error
 
 
 class Domainname(Step):
@@ -64,12 +68,15 @@ class Sysctl(Step):
             path = name if "/" in name else name.replace(".", "/")
             try:
                 fd = open_beneath(context.proc_sys, path, os.O_WRONLY)
-                try:
-                    os.write(fd, os.fsencode(value))
-                finally:
-                    os.close(fd)
             except OSError as error:
-                why = os.strerror(error.errno or 0).lower()
-                raise StepError(
-                    name, f"open sysctl {name} file: open /proc/sys/{path}: {why}", error.errno or 0
-                ) from error
+                why = reason(error.errno or 0)
+                text = f"open sysctl {name} file: open /proc/sys/{path}: {why}"
+                raise StepError(name, text, error.errno or 0) from error
+            try:
+                os.write(fd, os.fsencode(value))
+            except OSError as error:
+                why = reason(error.errno or 0)
+                text = f'failed to write sysctl {name} = "{value}": write /proc/sys/{path}: {why}'
+                raise StepError(name, text, error.errno or 0) from error
+            finally:
+                os.close(fd)

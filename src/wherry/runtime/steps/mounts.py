@@ -250,6 +250,8 @@ class BindMount(Step):
             target, _ = ensure_in_root(context.root, self.destination, directory=directory)
             try:
                 self._check_target(context, target)
+                if self.destination == "/proc" and syscalls.fstatfs_type(tree) == PROC_SUPER_MAGIC:
+                    context.proc_sys = open_beneath(tree, "sys", os.O_PATH | os.O_DIRECTORY)
                 if directory != stat.S_ISDIR(os.fstat(target).st_mode):
                     # move_mount's EINVAL says less than mount(2)'s ENOTDIR did.
                     raise OSError(errno.ENOTDIR, "move_mount: Not a directory", self.destination)
@@ -313,10 +315,9 @@ def mount_error(source: str, destination: str, error: OSError) -> StepError:
     """runc's sentence for a mount that failed: clients and people look for its end."""
     number = error.errno or 0
     why = os.strerror(number).lower()
-    text = f'error mounting "{source}" to rootfs at "{destination}": {error.strerror}'
-    if error.strerror and ":" in error.strerror:
-        call = error.strerror.split(":", 1)[0]
-        text = f'error mounting "{source}" to rootfs at "{destination}": {call}: {why}'
+    call = (error.strerror or "").partition(":")
+    what = f"{call[0]}: {why}" if call[1] else f"create mountpoint: {why}"
+    text = f'error mounting "{source}" to rootfs at "{destination}": {what}'
     if number == errno.ENOTDIR:
         text += (
             ": Are you trying to mount a directory onto a file (or vice-versa)?"
