@@ -50,7 +50,6 @@ class ContainerHandle:
         "restart_task",
         "shim",
         "teardown",
-        "users",
         "waiters",
     )
 
@@ -66,7 +65,6 @@ class ContainerHandle:
         self.restart_task: asyncio.Task[None] | None = None
         self.health_task: asyncio.Task[None] | None = None
         self.removing = False
-        self.users = 0  # exports and copies that read its files right now
 
     @property
     def id(self) -> ContainerId:

@@ -44,6 +44,7 @@ from wherry.runtime.root import OverlayRoot, open_root
 from wherry.shim.builtin_init import write_builtin_init
 
 _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
+_APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 _PT_INTERP = 3
 
 
@@ -64,6 +65,7 @@ class HostSide:
         self._settings = settings
         self._roster = roster
         self.default_seccomp = _read_profile(settings.seccomp_profile)
+        self.has_apparmor = _read_text(_APPARMOR).startswith("Y")
         self.init_program = (
             settings.init_path
             or find_init_program()

@@ -210,6 +210,7 @@ class Lifecycle:
             default_ulimits=self._settings.default_ulimits,
             default_seccomp=self._host.default_seccomp,
             no_new_privileges=self._settings.no_new_privileges,
+            has_apparmor=self._host.has_apparmor,
             init_source=self._host.init_program if record.host_config.init else "",
         )
 

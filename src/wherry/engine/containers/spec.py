@@ -47,6 +47,7 @@ class SpecInputs:
     default_ulimits: tuple[Ulimit, ...] = ()
     default_seccomp: str = ""  # a profile's text; "" = the built-in one
     no_new_privileges: bool = False
+    has_apparmor: bool = False
     init_source: str = ""
 
 
@@ -212,6 +213,8 @@ def with_security(draft: Draft, inputs: SpecInputs) -> None:
     host = inputs.container.host_config
     options = _security(inputs)
     draft.process["noNewPrivileges"] = options.no_new_privileges
+    if inputs.has_apparmor and options.apparmor not in {"", "unconfined"}:
+        draft.process["apparmorProfile"] = options.apparmor
     draft.linux["maskedPaths"] = list(masked_paths(host, options))
     draft.linux["readonlyPaths"] = list(readonly_paths(host, options))
     profile = options.seccomp or ("unconfined" if host.privileged else inputs.default_seccomp)

@@ -201,6 +201,12 @@ def test_security_options() -> None:
         build(container(security_opt=("seccomp={bad",)))
 
 
+def test_apparmor_where_the_kernel_has_it() -> None:
+    record = container(security_opt=("apparmor=mine",))
+    assert "apparmorProfile" not in process(build(record))
+    assert process(build(record, has_apparmor=True))["apparmorProfile"] == "mine"
+
+
 def test_user_and_groups_stay_names() -> None:
     record = container(ContainerConfig(cmd=("sh",), user="node:staff"), group_add=("audio", "5"))
     user = get_object(process(build(record)), "user")
