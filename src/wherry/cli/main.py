@@ -21,6 +21,7 @@ else:
 
 GLOBAL_OPTIONS = (
     ("config", "", "string", "", "Location of client config files"),
+    ("context", "c", "string", "", "Accepted for Docker's sake; only default exists, use --host"),
     ("debug", "D", "bool", "", "Enable debug mode"),
     ("host", "H", "list", "", "Daemon socket to connect to"),
     (
@@ -37,6 +38,8 @@ GLOBAL_OPTIONS = (
     ("tlsverify", "", "bool", "", "Use TLS and verify the remote"),
     ("version", "v", "bool", "", "Print version information and quit"),
 )
+
+LOG_LEVELS = frozenset({"debug", "info", "warn", "warning", "error", "fatal", "panic", "trace"})
 
 
 def main() -> None:
@@ -99,6 +102,16 @@ def _read_globals(session: Session, words: list[str]) -> list[str]:
         ) from exc
     if arguments.flag("version"):
         return ["--version"]
+    level = arguments.text("log-level", "info")
+    if level not in LOG_LEVELS:
+        raise UsageError(f"Unable to parse logging level: {level}", usage=False, exit_code=1)
+    context = arguments.text("context", "default")
+    if context != "default":
+        raise UsageError(
+            f'context "{context}": context not found: name the engine with --host',
+            usage=False,
+            exit_code=1,
+        )
     hosts = arguments.many("host")
     if len(hosts) > 1:
         raise UsageError("specify only one -H", usage=False, exit_code=1)

@@ -252,6 +252,10 @@ def build_body(arguments: Arguments, *, extra_env: tuple[str, ...] = ()) -> Docu
     swappiness = arguments.number("memory-swappiness", -1)
     if swappiness != -1 and not 0 <= swappiness <= 100:
         raise ValueRefused(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
+    if arguments.flag("use-api-socket"):
+        raise ValueRefused(
+            "--use-api-socket is not supported: bind mount the engine's socket with -v"
+        )
     body: Document = {
         "Hostname": arguments.text("hostname"),
         "Domainname": arguments.text("domainname"),
