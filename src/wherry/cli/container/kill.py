@@ -16,9 +16,8 @@ OPTIONS = (("signal", "s", "string", "", "Signal to send to the container"),)
 def run(session: Session, arguments: Arguments) -> int:
     """Sends a signal to containers."""
     signal = arguments.text("signal")
-    return for_each(
-        arguments.positional, lambda container: session.client.containers.kill(container, signal)
-    )
+    containers = session.client.containers
+    return for_each(arguments.positional, lambda container: containers.kill(container, signal))
 
 
 VERB = Verb(

@@ -25,11 +25,10 @@ def run(session: Session, arguments: Arguments) -> int:
         line_out("Flag --time has been deprecated, use --timeout instead")
         timeout_s = arguments.number("time")
     signal = arguments.text("signal")
+    containers = session.client.containers
     return for_each(
         arguments.positional,
-        lambda container: session.client.containers.restart(
-            container, timeout_s=timeout_s, signal=signal
-        ),
+        lambda container: containers.restart(container, timeout_s=timeout_s, signal=signal),
     )
 
 

@@ -19,9 +19,10 @@ OPTIONS = (
 
 def run(session: Session, arguments: Arguments) -> int:
     """Removes containers."""
+    containers = session.client.containers
     return for_each(
         arguments.positional,
-        lambda container: session.client.containers.remove(
+        lambda container: containers.remove(
             container.strip("/") or container,
             force=arguments.flag("force"),
             volumes=arguments.flag("volumes"),

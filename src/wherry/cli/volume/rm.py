@@ -16,9 +16,8 @@ OPTIONS = (("force", "f", "bool", "", "Force the removal of one or more volumes"
 def run(session: Session, arguments: Arguments) -> int:
     """Removes volumes."""
     force = arguments.flag("force")
-    return for_each(
-        arguments.positional, lambda name: session.client.volumes.remove(name, force=force)
-    )
+    volumes = session.client.volumes
+    return for_each(arguments.positional, lambda name: volumes.remove(name, force=force))
 
 
 VERB = Verb(
