@@ -95,7 +95,7 @@ def test_file_over_a_directory(machine: Machine, tmp_path) -> None:
     )
     error = failure(machine, document)
     assert (error.step, error.object, error.errno) == ("mount", "/etc", errno.ENOTDIR)
-    assert "not a directory: Are you trying to mount a directory onto a file" in error.message
+    assert error.message.endswith("not a directory")
 
 
 def test_missing_bind_source(machine: Machine, tmp_path) -> None:

@@ -35,6 +35,13 @@ class LaunchFailure(Protocol):
     detail: str
 
 
+# What moby adds to every "not a directory" of its runtime (daemon/errors.go).
+_ONTO = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)?"
+    " Check if the specified host path exists and is the expected type"
+)
+
+
 def container_failure(failure: LaunchFailure) -> StartFailed:
     """For a container's start."""
     sentence, code, plain = _describe(failure)
@@ -75,6 +82,8 @@ def _describe(failure: LaunchFailure) -> tuple[str, int, bool]:
         # runc adds the errno that the client looks for: EISDIR is none of those it knows.
         is_folder = failure.step == "exec" and failure.errno == errno.EISDIR
         also = ": permission denied" if is_folder else ""
+        if failure.errno == errno.ENOTDIR:
+            also = _ONTO
         return failure.detail + also, _exit_code(failure.errno), False
     what = f"{failure.step} {failure.object}".strip()
     sentence = f"{what}: {bare.lower()}" if bare else what

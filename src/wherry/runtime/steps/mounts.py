@@ -318,11 +318,6 @@ def mount_error(source: str, destination: str, error: OSError) -> StepError:
     call = (error.strerror or "").partition(":")
     what = f"{call[0]}: {why}" if call[1] else f"create mountpoint: {why}"
     text = f'error mounting "{source}" to rootfs at "{destination}": {what}'
-    if number == errno.ENOTDIR:
-        text += (
-            ": Are you trying to mount a directory onto a file (or vice-versa)?"
-            " Check if the specified host path exists and is the expected type"
-        )
     return StepError(destination, text, number)
 
 
