@@ -20,6 +20,7 @@ from wherry.engine.containers.failure import exec_failure, exec_refusal
 from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.merge import override_env
 from wherry.engine.containers.notices import publish_container
+from wherry.engine.containers.processes import open_root
 from wherry.engine.containers.resources import build_rlimits, merge_ulimits
 from wherry.engine.containers.security import (
     parse_security_options,
@@ -87,10 +88,10 @@ class Execs:
         handle = self._roster.get(ref)
         if not config.cmd:
             raise InvalidArgument("No exec command specified")
-        _check_running(handle)
+        shim = _check_running(handle)
         _read_detach_keys(config.detach_keys)
         if config.user:
-            await run_blocking(_check_user, handle.record.state.pid, config.user)
+            await run_blocking(_check_user, shim, config.user)
         self._forget_old()
         return self._create(handle, config)
 
@@ -375,10 +376,10 @@ def _check_running(handle: ContainerHandle) -> ShimHandle:
             return handle.shim
 
 
-def _check_user(pid: int, user: str) -> None:
+def _check_user(shim: ShimHandle, user: str) -> None:
     """Raises InvalidArgument when the container's passwd does not have the user. Blocking."""
     try:
-        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = open_root(shim)
     except OSError:
         return  # it has just ended; the start will say so
     try:

@@ -321,3 +321,24 @@ def test_a_container_whose_shim_was_killed_ends_as_137_and_is_freed(place: Place
             await containers.remove(name, force=True)
 
     tell(place, story)
+
+
+def test_namespaces_of_other_containers(place: Place) -> None:
+    async def story(rig: Rig) -> None:
+        await rig.start("sleep", "100", name="donor", host=HostConfig(ipc_mode="shareable"))
+        address = (await rig.exec("donor", "hostname", "-i"))[1]
+        modes = HostConfig(
+            network_mode="container:donor", pid_mode="container:donor", ipc_mode="container:donor"
+        )
+        assert (await rig.run("hostname", "-i", host=modes)) == (0, address)
+        assert "sleep 100" in (await rig.run("ps", host=modes))[1]
+        await rig.exec("donor", "touch", "/dev/shm/shared")
+        assert (await rig.run("ls", "/dev/shm", host=modes)) == (0, "shared\n")
+        await rig.services.containers.stop("donor", timeout_s=0)
+        identity = await rig.create("true", host=modes)
+        with pytest.raises(Conflict, match="cannot join network of a non running container"):
+            await rig.services.containers.start(identity)
+        for ref in (identity, "donor"):
+            await rig.services.containers.remove(ref)
+
+    tell(place, story)

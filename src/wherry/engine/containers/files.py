@@ -7,16 +7,16 @@ container's lock, which a start waits for (pitfall 9). Paths are never joined he
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Protocol
 
 from wherry.engine.clock import format_time
-from wherry.engine.containers import state
 from wherry.engine.containers.archive_worker import describe
 from wherry.engine.containers.handle import ContainerHandle
 from wherry.engine.containers.notices import publish_container
+from wherry.engine.containers.processes import open_root
 from wherry.engine.containers.seams import ImageSource
 from wherry.engine.events import Events
 from wherry.engine.images.changes import Change
@@ -26,7 +26,7 @@ from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str
 from wherry.lib.program import WorkerError, run_worker
 from wherry.model.container import Container
-from wherry.model.errors import Internal, InvalidArgument, NotFound
+from wherry.model.errors import Conflict, Internal, InvalidArgument, NotFound
 from wherry.model.views import PathStat
 
 _WORKER = "wherry.engine.containers.archive_worker"
@@ -138,23 +138,23 @@ class Files:
                 await _drain(body)
         publish_container(self._events, record, "extract-to-dir")
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _root(self, handle: ContainerHandle) -> AsyncIterator[tuple[JsonObject, int]]:
         """What the worker opens, and the live root's descriptor or -1."""
-        record = handle.record
-        if record.state.status in state.ALIVE:
-            try:
-                fd = os.open(
-                    f"/proc/{record.state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-                )
-            except OSError as exc:
-                raise Internal(f"open the root of container {record.id}: {exc.strerror}") from exc
+        fd = -1
+        if handle.shim is not None:
+            with contextlib.suppress(ProcessLookupError):  # then it is about to be seen as stopped
+                fd = open_root(handle.shim)
+        if fd >= 0:
             try:
                 yield {"fd": fd}, fd
             finally:
                 os.close(fd)
             return
         async with handle.lock:
+            record = handle.record
+            if handle.shim is not None:
+                raise Conflict(f"container {record.id} has just ended")
             teardown = handle.teardown
             if teardown is not None:
                 await asyncio.shield(teardown)

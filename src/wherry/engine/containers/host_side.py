@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wherry.engine.containers.handle import ContainerHandle, Roster
@@ -22,6 +22,7 @@ from wherry.engine.containers.host_files import (
     read_resolver,
 )
 from wherry.engine.containers.mount_points import find_mount
+from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.seams import ImageSource
 from wherry.engine.containers.state import ALIVE
 from wherry.engine.settings import EngineSettings
@@ -48,14 +49,34 @@ _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 _PT_INTERP = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class JoinedNamespaces:
-    """Paths of namespaces of other containers; `shm` is a directory to bind at /dev/shm."""
+    """Paths of namespaces of other containers; `shm` is a directory to bind at /dev/shm.
+
+    The paths lead through descriptors of this process, which keep the namespaces until `close`.
+    """
 
     network: str = ""
     ipc: str = ""
     pid: str = ""
     shm: str = ""
+    fds: list[int] = field(default_factory=list)
+
+    def hold(self, donor: ContainerHandle, kind: str) -> str:
+        """The path of a donor's namespace. Raises Conflict."""
+        if donor.shim is None:
+            raise Conflict(f"cannot join {kind} of a non running container: {donor.id}")
+        try:
+            fd = open_of(donor.shim, f"ns/{kind}")
+        except ProcessLookupError as exc:
+            raise Conflict(f"cannot join {kind} of a non running container: {donor.id}") from exc
+        self.fds.append(fd)
+        return f"/proc/{os.getpid()}/fd/{fd}"
+
+    def close(self) -> None:
+        """After the launch; idempotent."""
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 class HostSide:
@@ -75,11 +96,19 @@ class HostSide:
 
     def find_joined(self, record: Container) -> JoinedNamespaces:
         """Namespaces that are shared with other containers. Raises Conflict, Internal, NotFound."""
+        joined = JoinedNamespaces()
+        try:
+            self._join(joined, record)
+        except BaseException:
+            joined.close()
+            raise
+        return joined
+
+    def _join(self, joined: JoinedNamespaces, record: Container) -> None:
         host = record.host_config
-        network = ipc = pid = shm = ""
         if host.network_mode.startswith("container:"):
-            pid_of = self._network_donor(host.network_mode.partition(":")[2])
-            network = f"/proc/{pid_of}/ns/net"
+            donor = self._network_donor(host.network_mode.partition(":")[2])
+            joined.network = joined.hold(donor, "net")
         if host.ipc_mode.startswith("container:"):
             donor = self._get_running(host.ipc_mode.partition(":")[2], "IPC")
             if donor.record.host_config.ipc_mode not in {"shareable", "host"}:
@@ -87,29 +116,37 @@ class HostSide:
                     f"cannot join IPC of container {donor.id}: "
                     "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
                 )
-            ipc = f"/proc/{donor.record.state.pid}/ns/ipc"
-            shm = (
+            joined.ipc = joined.hold(donor, "ipc")
+            joined.shm = (
                 "/dev/shm"
                 if donor.record.host_config.ipc_mode == "host"
                 else str(self._shm_path(donor.id))
             )
         elif host.ipc_mode == "host":
-            shm = "/dev/shm"
+            joined.shm = "/dev/shm"
         elif host.ipc_mode == "shareable":
-            shm = str(self._shm_path(record.id))
+            joined.shm = str(self._shm_path(record.id))
         if host.pid_mode.startswith("container:"):
             donor = self._get_running(host.pid_mode.partition(":")[2], "PID")
-            pid = f"/proc/{donor.record.state.pid}/ns/pid"
-        return JoinedNamespaces(network=network, ipc=ipc, pid=pid, shm=shm)
+            joined.pid = joined.hold(donor, "pid")
 
-    def _network_donor(self, ref: str) -> int:
+    def take_names(self, record: Container) -> Container:
+        """A container in another's network has its host name, too, which /etc/hosts knows."""
+        kind, _, ref = record.host_config.network_mode.partition(":")
+        if kind != "container":
+            return record
+        donor = self._roster.get(ref).record.config
+        config = replace(record.config, hostname=donor.hostname, domainname=donor.domainname)
+        return replace(record, config=config)
+
+    def _network_donor(self, ref: str) -> ContainerHandle:
         try:
             donor = self._roster.get(ref)
         except NoSuchContainer as exc:
             raise Internal(f"joining network namespace of container: {exc}") from exc
         if donor.record.state.status not in ALIVE:
             raise Conflict(f"cannot join network of a non running container: {donor.id}")
-        return donor.record.state.pid
+        return donor
 
     def _get_running(self, ref: str, what: str) -> ContainerHandle:
         donor = self._roster.get(ref)

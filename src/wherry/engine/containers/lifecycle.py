@@ -150,19 +150,23 @@ class Lifecycle:
         connected = await self._connect(record)
         record = replace(record, endpoints=connected.endpoints, ports=connected.ports)
         handle.record = record
-        request = await self._build_request(handle, record, connected.interfaces)
+        joined = self._host.find_joined(record)
+        handle.record = record = self._host.take_names(record)
         try:
+            request = await self._build_request(handle, record, joined, connected.interfaces)
             return await self._shims.launch(request)
         except ShimLaunchError as exc:
             raise container_failure(exc) from exc
+        finally:
+            joined.close()
 
     async def _build_request(
         self,
         handle: ContainerHandle,
         record: Container,
+        joined: JoinedNamespaces,
         interfaces: tuple[InterfaceValues, ...],
     ) -> ShimRequest:
-        joined = self._host.find_joined(record)
         await self._host.prepare(record, joined)
         sources = await self._host.find_sources(record, self._images)
         oci = build_spec(self._spec_inputs(record, joined, sources))
