@@ -23,12 +23,16 @@ from wherry.client.document import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Iterable
 
     from wherry.client.document import Document
+else:
+    import _signal
 
 TAIL_LINES = 6
 REDRAW_S = 0.1
+TICK_S = 0.2
 
 
 class Step:
@@ -192,6 +196,29 @@ class LiveProgress(PlainProgress):
         self._drawn = 0
         self._last = 0.0
         self._width = _width()
+        self._busy = False
+
+    def follow(self, records: Iterable[Document]) -> None:
+        """With a tick, so that running times go on while a step is silent."""
+        _signal.signal(_signal.SIGALRM, self._tick)
+        _signal.setitimer(_signal.ITIMER_REAL, TICK_S, TICK_S)
+        try:
+            super().follow(records)
+        finally:
+            _signal.setitimer(_signal.ITIMER_REAL, 0)
+
+    def _tick(self, _number: int, _frame: object) -> None:
+        # The handler runs between two steps of the main program, which may be drawing.
+        if not self._busy:
+            self._width = _width()
+            self._refresh(force=False)
+
+    def _take(self, record: Document) -> None:
+        self._busy = True
+        try:
+            super()._take(record)
+        finally:
+            self._busy = False
 
     def show_text(self, text: str) -> None:
         """Above the block."""
