@@ -154,3 +154,31 @@ def test_addresses_that_a_network_cannot_give(sdk: docker.DockerClient) -> None:
         )
     own.connect(container, ipv4_address="10.221.9.77")
     container.remove(force=True)
+
+
+def test_a_reaper_finds_by_label_what_it_removes(sdk: docker.DockerClient) -> None:
+    """What Testcontainers' Ryuk does when a session has ended."""
+    labels = {"org.testcontainers": "true", "session": "s1"}
+    for value in ("s1", "s2"):
+        own = {**labels, "session": value}
+        sdk.containers.run("busybox", "sleep 60", detach=True, labels=own)
+        sdk.networks.create(f"net-{value}", labels=own)
+        sdk.volumes.create(f"vol-{value}", labels=own)
+    wanted = {"label": ["org.testcontainers=true", "session=s1"]}
+    (container,) = sdk.containers.list(all=True, filters=wanted)
+    container.remove(force=True, v=True)
+    assert sdk.networks.prune(wanted) == {"NetworksDeleted": ["net-s1"]}
+    assert sdk.volumes.prune({**wanted, "all": "true"})["VolumesDeleted"] == ["vol-s1"]
+    assert sdk.containers.prune(wanted)["ContainersDeleted"] is None
+    assert not sdk.images.list(filters=wanted)
+    left = sdk.containers.list(filters={"label": "org.testcontainers"})
+    assert [found.labels["session"] for found in left] == ["s2"]
+
+
+def test_a_terminal_is_resized_while_its_exec_starts(sdk: docker.DockerClient) -> None:
+    container = sdk.containers.run("busybox", "sleep 60", detach=True)
+    command = ["sh", "-c", "until stty size | grep '11 22'; do :; done"]
+    made = sdk.api.exec_create(container.id, command, tty=True)
+    stream = sdk.api.exec_start(made["Id"], tty=True, stream=True)
+    sdk.api.exec_resize(made["Id"], height=11, width=22)
+    assert b"".join(stream) == b"11 22\r\n"

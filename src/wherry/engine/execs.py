@@ -62,6 +62,7 @@ logger = logging.getLogger(__name__)
 
 _KEPT_S = 300.0
 _KILLED = 137
+_START_PATIENCE_S = 10.0  # as dockerd
 _STDOUT_FRAME = b"\x01\x00\x00\x00"
 
 
@@ -77,6 +78,7 @@ class Execs:
         self._table = Table(store, "execs", Exec)
         self._execs: dict[str, Exec] = dict(self._table.items())
         self._ended: dict[str, float] = {}
+        self._starting: dict[str, list[asyncio.Event]] = {}
         self._tasks = Tasks("execs")
 
     async def close(self) -> None:
@@ -247,6 +249,9 @@ class Execs:
 
     def _keep(self, record: Exec, *, durable: bool = False) -> None:
         self._execs[record.id] = record
+        if record.pid or record.exit_code is not None:
+            for begun in self._starting.pop(record.id, ()):
+                begun.set()
         if durable:
             self._table.put(record.id, record)
 
@@ -261,10 +266,10 @@ class Execs:
             self._drop(exec_id)
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
-        """Raises NoSuchExec, InvalidArgument, NotFound."""
+        """Waits for the start, which a client asks for at the same time. Raises NoSuchExec, NotFound, Internal."""
         record = self.get(exec_id)
-        if not record.pid:
-            raise InvalidArgument("exec process is not started")
+        if not record.pid and record.exit_code is None:
+            record = await self._await_start(exec_id)
         handle = self._roster.find(record.container_id)
         shim = handle.shim if handle is not None else None
         if shim is None or not record.running:
@@ -273,6 +278,16 @@ class Execs:
             await shim.resize(rows, columns, exec_id=exec_id)
         except ShimGone as exc:
             raise NotFound(f"NotFound: process does not exist {exec_id}: not found") from exc
+
+    async def _await_start(self, exec_id: str) -> Exec:
+        begun = asyncio.Event()
+        self._starting.setdefault(exec_id, []).append(begun)
+        try:
+            async with asyncio.timeout(_START_PATIENCE_S):
+                await begun.wait()
+        except TimeoutError as exc:
+            raise Internal("timeout waiting for exec session ready") from exc
+        return self.get(exec_id)
 
     async def probe(
         self, handle: ContainerHandle, command: Sequence[str], timeout_s: float
