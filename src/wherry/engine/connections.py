@@ -14,6 +14,7 @@ from pathlib import Path
 from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.host_files import build_resolv_conf, read_resolver
 from wherry.engine.containers.host_side import has_names
+from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.state import ALIVE
 from wherry.engine.networks import Networks
 from wherry.engine.resolvers import Resolvers
@@ -22,7 +23,14 @@ from wherry.engine.shims import ShimGone, ShimLaunchError
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import WorkerError, run_worker
 from wherry.model.container import Container, Endpoint, EndpointConfig, Status
-from wherry.model.errors import Conflict, Forbidden, Internal, InvalidArgument, NotFound
+from wherry.model.errors import (
+    Conflict,
+    ContainerNotRunning,
+    Forbidden,
+    Internal,
+    InvalidArgument,
+    NotFound,
+)
 from wherry.model.network import InterfaceValues, Network
 
 _WORKER = "wherry.engine.network_worker"
@@ -171,15 +179,17 @@ class Connections:
         )
 
     async def _run(self, record: Container, function: str, arguments: dict[str, JsonValue]) -> None:
-        pid = record.state.pid
+        shim = self._roster.get(record.id).shim
+        if shim is None:
+            raise ContainerNotRunning(record.id)
         try:
-            netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            raise Conflict(f"container {record.id} is not running") from exc
+            netns = open_of(shim, "ns/net")
+        except ProcessLookupError as exc:
+            raise ContainerNotRunning(record.id) from exc
         try:
             await run_worker(
                 f"{_WORKER}:{function}",
-                {**arguments, "netns": netns, "pid": pid},
+                {**arguments, "netns": netns, "pid": shim.pid},
                 fds=[netns],
                 nice=False,
             )
