@@ -6,6 +6,7 @@ Composition of the parts in `engine.build`. One instance per engine; builds run 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -48,7 +49,7 @@ from wherry.image.digest import digest_of
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import WorkerPool
-from wherry.model.errors import EngineError, InvalidArgument, NotFound
+from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.model.image import Descriptor, Image, Platform
 from wherry.model.oci_image import OCI_INDEX
 
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 MAX_HISTORY = 50
 MAX_LOG = 64 << 10
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 MIN_SECRET = 4  # shorter lines are not told from other text
 
 
@@ -167,6 +169,10 @@ class Builder:
         except asyncio.CancelledError:
             status, error_text = "cancelled", CANCELLED
             raise
+        except OSError as error:
+            error_text = f"no space left on device: {error}" if error.errno in FULL else str(error)
+            kind = Unavailable if error.errno in FULL else Internal
+            raise kind(error_text) from error
         except EngineError as error:
             error_text = str(error)
             raise

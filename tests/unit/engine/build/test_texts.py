@@ -1,0 +1,100 @@
+"""Small pure parts of the builder: classic texts in order, modes, addresses of repositories, ages."""
+
+from __future__ import annotations
+
+import pytest
+
+from wherry.engine.build.cache import parse_age
+from wherry.engine.build.classic import ClassicText
+from wherry.engine.build.copying import CopyError, parse_mode
+from wherry.engine.build.fetch import GitSource, is_git, parse_git
+from wherry.engine.build.records import (
+    BuildEvent,
+    Planned,
+    StepDone,
+    StepOutput,
+    StepStarted,
+)
+from wherry.model.errors import InvalidArgument
+
+
+def print_all(*events: BuildEvent) -> str:
+    text = ClassicText()
+    lines = text.feed(Planned(names=("", "", ""), classic=("FROM a", "RUN b", "RUN c")))
+    for event in events:
+        lines += text.feed(event)
+    return "".join([*lines, *text.finish()])
+
+
+def test_steps_that_ran_side_by_side_are_printed_in_order() -> None:
+    shown = print_all(
+        StepStarted(number=2, container="c" * 64),
+        StepOutput(number=2, stream=1, data=b"late\n"),
+        StepStarted(number=0),
+        StepDone(number=2, short_id="2" * 12),
+        StepDone(number=0, short_id="0" * 12),
+        StepStarted(number=1, cached=True),
+        StepDone(number=1, short_id="1" * 12, cached=True),
+    )
+    assert shown == (
+        "Step 1/3 : FROM a\n ---> 000000000000\n"
+        "Step 2/3 : RUN b\n ---> Using cache\n ---> 111111111111\n"
+        "Step 3/3 : RUN c\n ---> Running in cccccccccccc\nlate\n"
+        " ---> Removed intermediate container cccccccccccc\n ---> 222222222222\n"
+    )
+
+
+def test_a_failed_step_keeps_its_container() -> None:
+    shown = print_all(
+        StepStarted(number=0),
+        StepDone(number=0, short_id="0" * 12),
+        StepStarted(number=1, container="c" * 64),
+        StepDone(number=1, error="it failed"),
+    )
+    assert shown.endswith("Step 2/3 : RUN b\n ---> Running in cccccccccccc\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "is_directory", "expected"),
+    [
+        ("755", 0o600, False, 0o755),
+        ("4755", 0o600, False, 0o4755),
+        ("u+x", 0o644, False, 0o744),
+        ("go-r", 0o644, False, 0o600),
+        ("a=rX", 0o640, False, 0o444),
+        ("a=rX", 0o750, False, 0o555),
+        ("u=rwX,go=rX", 0o600, True, 0o755),
+        ("+s", 0o755, False, 0o6755),
+        ("o+t", 0o777, True, 0o1777),
+    ],
+)
+def test_modes(text: str, mode: int, is_directory: bool, expected: int) -> None:
+    change = parse_mode(text)
+    assert change is not None
+    assert change(mode, is_directory) == expected
+
+
+@pytest.mark.parametrize("text", ["9", "u", "z+x", "u+q", "77777777"])
+def test_modes_that_are_none(text: str) -> None:
+    with pytest.raises(CopyError, match="invalid chmod parameter"):
+        parse_mode(text)
+
+
+def test_repositories() -> None:
+    assert parse_git("https://h/r.git#v1:docs") == GitSource(
+        url="https://h/r.git", ref="v1", folder="docs"
+    )
+    assert parse_git("github.com/o/r").url == "https://github.com/o/r"
+    assert is_git("git@h:r")
+    assert is_git("https://h/r.git#main")
+    assert not is_git("https://h/r.tar.gz")
+    for hostile in ("https://h/r.git#--upload-pack=x", "-x"):
+        with pytest.raises(InvalidArgument):
+            parse_git(hostile)
+
+
+def test_ages() -> None:
+    assert parse_age("1h30m") == 5400
+    assert parse_age("10d") == 864000
+    with pytest.raises(InvalidArgument):
+        parse_age("soon")
