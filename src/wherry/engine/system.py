@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import shutil
 import socket
 import uuid
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from wherry.engine.containers.handle import Roster
 from wherry.engine.containers.stats import read_total_memory
 from wherry.engine.events import Events
 from wherry.engine.settings import DEFAULT_DRIVER, EngineSettings
+from wherry.kernel.mountinfo import find_mount, read_mountinfo
 from wherry.model.container import Status
 from wherry.model.views import SystemInfo, VersionInfo
 from wherry.runtime.cgroups import open_cgroup
@@ -158,14 +158,15 @@ def _go_architecture(machine: str) -> str:
 
 
 def _driver_status(root: Path) -> tuple[tuple[str, str], ...]:
-    usage = shutil.disk_usage(root)
+    mount = find_mount(os.path.realpath(root), read_mountinfo())
+    kind = mount.fstype if mount is not None else "<unknown>"
     return (
-        ("Backing Filesystem", "extfs"),
+        # Docker names file systems by their magic numbers, which ext2, 3 and 4 share.
+        ("Backing Filesystem", "extfs" if kind.startswith("ext") else kind),
         ("Supports d_type", "true"),
         ("Using metacopy", "false"),
         ("Native Overlay Diff", "true"),
         ("userxattr", "false"),
-        ("Space Available", str(usage.free)),
     )
 
 
