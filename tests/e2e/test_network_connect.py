@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.harness.engine import Engine
+from tests.harness.engine import Engine, running_engine
+from tests.images.make import default_folder, make_image
 
 
 @pytest.fixture
@@ -136,3 +140,49 @@ def test_the_way_out_and_ports_move_as_in_docker(engine: Engine, busybox: str) -
     assert way_out(engine, "c2") == f"eth1 {published}"
     engine.docker("rm", "-f", "c2")
     engine.docker("network", "rm", "aaa", "zzz", "aa-inner")
+
+
+def test_ports_of_a_container_on_two_networks_survive_the_engine(busybox_archive: str) -> None:
+    with running_engine() as engine:
+        engine.docker("load", "-q", "-i", busybox_archive)
+        for name in ("one", "two"):
+            engine.docker("network", "create", name)
+        engine.docker("run", "-d", "--name", "c1", "--network", "one", "--network", "two",
+                      "-p", "127.0.0.1:18932:80", "busybox", "httpd", "-f")  # fmt: skip
+        engine.restart()
+        assert way_out(engine, "c1") == "eth0 80/tcp -> 127.0.0.1:18932"
+        with socket.create_connection(("127.0.0.1", 18932), 10):
+            pass
+        engine.docker("rm", "-f", "c1")
+        assert engine.settle() == {}
+
+
+def test_an_engine_that_is_killed_in_a_connect_leaves_no_interface(busybox_archive: str) -> None:
+    with running_engine() as engine:
+        engine.docker("load", "-q", "-i", busybox_archive)
+        engine.docker("network", "create", "net1")
+        engine.docker("run", "-d", "--name", "c1", "busybox", "sleep", "300")
+        for delay_s in (0.03, 0.08):
+            client = engine.spawn("docker", "network", "connect", "net1", "c1")
+            # The moment of the kill is what is tried here: any must do.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                client.wait(delay_s)
+            engine.kill()
+            client.communicate()
+            engine.start()
+            form = "{{len .NetworkSettings.Networks}}"
+            known = int(engine.docker("inspect", "-f", form, "c1"))
+            assert interfaces(engine, "c1")[:-1] == [f"eth{number}" for number in range(known)]
+            if known == 2:
+                assert "127.0.0.11" in engine.docker("exec", "c1", "cat", "/etc/resolv.conf")
+                engine.docker("network", "disconnect", "net1", "c1")
+        engine.docker("network", "connect", "net1", "c1")
+        addresses = engine.docker("exec", "c1", "ip", "address")
+        assert addresses.count("inet6") == addresses.count("::1/128")
+        engine.docker("rm", "-f", "c1")
+
+
+@pytest.fixture
+def busybox_archive() -> str:
+    """For engines of a test's own."""
+    return str(make_image(default_folder(), "busybox"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import secrets
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -254,11 +256,21 @@ class Engine:
     def _remove_networks(self) -> None:
         with contextlib.suppress(OSError):
             Firewall(self.bridge).unload()
+        bridges = {self.bridge, *self._recorded_bridges()}
         with Rtnl() as rtnl:
             for link in rtnl.links():
-                if link.name == self.bridge:
+                if link.name in bridges:
                     rtnl.delete_link(link.index)
                     rtnl.flush()
+
+    def _recorded_bridges(self) -> list[str]:
+        """Bridges of networks that a test made and did not remove; they would use up the machine's subnets."""
+        try:
+            with contextlib.closing(sqlite3.connect(self.root / "state.db")) as database:
+                rows = database.execute("SELECT record FROM networks").fetchall()
+        except sqlite3.Error:
+            return []
+        return [name for (record,) in rows if (name := json.loads(record).get("bridge"))]
 
 
 @contextlib.contextmanager

@@ -105,6 +105,14 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
         images.set_users(services.users_of_image)
         stack.push_async_callback(services.close)
         await services.start()
+        connections = Connections(
+            settings=settings,
+            store=store,
+            roster=services.roster,
+            networks=networks,
+            resolvers=services.resolvers,
+        )
+        await connections.start()
         await images.start()
         registries = open_registries(options)
         stack.push_async_callback(registries.close)
@@ -160,12 +168,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                 *StoreRoutes(images, distribution).routes(),
                 *NetworkRoutes(
                     networks,
-                    Connections(
-                        settings=settings,
-                        roster=services.roster,
-                        networks=networks,
-                        resolvers=services.resolvers,
-                    ),
+                    connections,
                 ).routes(),
                 *VolumeRoutes(volumes).routes(),
                 *absent_routes(),

@@ -6,9 +6,10 @@ belong to the network that `Networks.find_gateway` names, and move when that is 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.engine.containers.handle import ContainerHandle, Roster
@@ -20,6 +21,9 @@ from wherry.engine.networks import Networks
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import ShimGone, ShimLaunchError
+from wherry.engine.store import Store, Table
+from wherry.kernel.netlink.rtnl import Rtnl
+from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import WorkerError, run_worker
 from wherry.model.container import Container, Endpoint, EndpointConfig, Status
@@ -33,7 +37,18 @@ from wherry.model.errors import (
 )
 from wherry.model.network import InterfaceValues, Network
 
+logger = logging.getLogger(__name__)
+
 _WORKER = "wherry.engine.network_worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joining:
+    """Journal: an interface that no record knows yet."""
+
+    container_id: str
+    host_name: str
+    mac: str
 
 
 class Connections:
@@ -43,14 +58,29 @@ class Connections:
         self,
         *,
         settings: EngineSettings,
+        store: Store,
         roster: Roster,
         networks: Networks,
         resolvers: Resolvers,
     ) -> None:
         self._settings = settings
+        self._journal = Table(store, "joining_interfaces", Joining)
         self._resolvers = resolvers
         self._roster = roster
         self._networks = networks
+
+    async def start(self) -> None:
+        """Ends what an engine that was killed in the middle of a `connect` has left; when containers are taken in."""
+        for key, joining in list(self._journal.items()):
+            handle = self._roster.find(joining.container_id)
+            endpoints = handle.record.endpoints if handle is not None else {}
+            if any(endpoint.mac_address == joining.mac for endpoint in endpoints.values()):
+                if handle is not None:
+                    await self._give_resolver(handle)
+            else:
+                logger.info("removing interface %s, which nobody knows", joining.host_name)
+                await run_blocking(_delete_link, joining.host_name)
+            self._journal.delete(key)
 
     async def connect(self, network_ref: str, ref: str, config: EndpointConfig) -> None:
         """Raises NoSuchNetwork, NoSuchContainer, InvalidArgument, Forbidden, Conflict, Internal."""
@@ -76,8 +106,8 @@ class Connections:
             endpoints = {**record.endpoints, network.name: endpoint}
             record = replace(record, networks=networks, endpoints=endpoints)
             self._roster.replace(handle, record)
-            if has_names(record):
-                await self._give_resolver(handle)
+            await self._give_resolver(handle)
+            self._journal.delete(record.id)
             if is_way_out:
                 await self._move_ports(handle, before, network.name)
 
@@ -130,10 +160,16 @@ class Connections:
         )
         if values is None:
             return endpoint
+        joining = Joining(
+            container_id=record.id, host_name=values.host_name, mac=endpoint.mac_address
+        )
+        self._journal.put(record.id, joining)
         try:
             await self._run(record, "attach", _describe(values))
         except BaseException:
             await self._networks.disconnect(record, network.id)
+            await run_blocking(_delete_link, values.host_name)
+            self._journal.delete(record.id)
             raise
         _edit_hosts(
             self._settings.container_dir(record.id) / "hosts", add=_hosts_line(record, endpoint)
@@ -141,8 +177,12 @@ class Connections:
         return endpoint
 
     async def _give_resolver(self, handle: ContainerHandle) -> None:
-        """To a container that was on no network with names so far."""
-        if handle.shim is None or self._resolvers.is_serving(handle.id):
+        """To a container that is on a network with names and was on none so far."""
+        if (
+            handle.shim is None
+            or not has_names(handle.record)
+            or self._resolvers.is_serving(handle.id)
+        ):
             return
         record = handle.record
         try:
@@ -197,6 +237,14 @@ class Connections:
             raise Internal(f"{function} network of container {record.name}: {exc}") from exc
         finally:
             os.close(netns)
+
+
+def _delete_link(name: str) -> None:
+    with Rtnl() as rtnl:
+        link = rtnl.find_link(name)
+        if link is not None:
+            rtnl.delete_link(link.index)
+            rtnl.flush()
 
 
 def _check_not_removing(handle: ContainerHandle) -> None:

@@ -5,12 +5,14 @@ Runs in a worker process, which may join the namespace without the engine's thre
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from wherry.kernel import syscalls
 from wherry.kernel.consts import CLONE
 from wherry.kernel.netlink.rtnl import Link, Rtnl
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str, get_strings
+from wherry.runtime.steps.network import disable_ipv6
 
 Report = Callable[[JsonValue], None]
 
@@ -50,6 +52,12 @@ def _configure(inside: Rtnl, name: str, arguments: JsonObject) -> None:
     assert link is not None
     for address in get_strings(arguments, "addresses"):
         inside.add_address(link.index, address)
+    if not any(":" in address for address in get_strings(arguments, "addresses")):
+        proc_sys = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            disable_ipv6(proc_sys, name)
+        finally:
+            os.close(proc_sys)
     inside.set_up(link.index)
     gateway = get_str(arguments, "gateway")
     if gateway:

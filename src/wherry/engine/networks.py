@@ -420,12 +420,13 @@ class Networks:
 
         As in Docker, the highest `gw_priority`, then the first by name. Raises NoSuchNetwork.
         """
+        found = {name: self._get_live(name).record for name in networks}
         leading_out = [
-            name
-            for name in networks
-            if (record := self._get_live(name).record).driver == "bridge" and not record.internal
+            (-networks[name].gw_priority, record.name, name)
+            for name, record in found.items()
+            if record.driver == "bridge" and not record.internal
         ]
-        return min(leading_out, key=lambda name: (-networks[name].gw_priority, name), default="")
+        return min(leading_out)[2] if leading_out else ""
 
     async def connect(
         self,
@@ -610,6 +611,9 @@ class Networks:
     async def restore(self, containers: Iterable[Container]) -> None:
         """Takes in what running containers hold, after a restart of the engine."""
         for container in containers:
+            named = {e.network_id: e.config for e in container.endpoints.values()}
+            known = {key: config for key, config in named.items() if key in self._live}
+            way_out = self.find_gateway(known)
             for name, endpoint in container.endpoints.items():
                 live = self._live.get(endpoint.network_id) or self._find_by_name(name)
                 if live is None:
@@ -619,7 +623,8 @@ class Networks:
                 )
                 if endpoint.ip_address and live.pool is not None:
                     live.pool.hold(endpoint.ip_address)
-                for container_port, published in container.ports.items():
+                ports = container.ports if live.record.id == way_out else {}
+                for container_port, published in ports.items():
                     number, protocol = parse_container_port(container_port)
                     for binding in published:
                         _, holder = reserve_port(binding.host_ip, binding.host_port, protocol)

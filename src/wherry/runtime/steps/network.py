@@ -33,7 +33,7 @@ class Network(Step):
                 for address in interface.addresses:
                     rtnl.add_address(index, address)
                 if not any(":" in address for address in interface.addresses):
-                    _disable_ipv6(context.proc_sys, interface.name)
+                    disable_ipv6(context.proc_sys, interface.name)
                 rtnl.set_up(index)
                 for gateway in (interface.gateway, interface.gateway6):
                     if gateway:
@@ -41,7 +41,7 @@ class Network(Step):
             rtnl.flush()
 
 
-def _disable_ipv6(proc_sys: int, name: str) -> None:
+def disable_ipv6(proc_sys: int, name: str) -> None:
     """Else the interface gives itself a link-local address and talks on the network unasked."""
     if proc_sys < 0:
         return
