@@ -12,7 +12,7 @@ import os
 import select
 
 from wherry.cli.output import write_all
-from wherry.client.errors import ClientError
+from wherry.client.errors import CannotConnect, ClientError, ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ else:
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
 PENDING_LIMIT = 1 << 18
 FRAME_HEADER = 8
+TELL_AGAIN_S = 0.5
 
 # Never passed on: they cannot be caught, concern this process alone, or are its own faults.
 PRIVATE_SIGNALS = frozenset(
@@ -248,27 +249,27 @@ def proxy_signals(kill: Callable[[str], None]) -> None:
             continue
 
 
-def follow_window_size(
-    resize: Callable[[int, int], None], *, also: Callable[[], None] | None = None
-) -> None:
-    """Tells the engine the size of the terminal, now and whenever it changes."""
+def follow_window_size(resize: Callable[[int, int], None]) -> None:
+    """Tells the engine the size of the terminal, now and whenever it changes.
 
+    While the engine is away (a restart) the size is told again until it has been heard.
+    """
     from wherry.cli.terminal import terminal_size
 
-    def tell() -> None:
+    def tell(_number: int = 0, _frame: object = None) -> None:
         rows, columns = terminal_size(1)
-        if rows or columns:
-            try:
-                resize(rows, columns)
-            except ClientError:
-                pass
+        if not rows and not columns:
+            return
+        try:
+            resize(rows, columns)
+        except (CannotConnect, ConnectionLost):
+            _signal.setitimer(_signal.ITIMER_REAL, TELL_AGAIN_S)
+        except ClientError:
+            # The program has ended.
+            pass
 
-    def changed(_number: int, _frame: object) -> None:
-        tell()
-        if also is not None:
-            also()
-
-    _signal.signal(_signal.SIGWINCH, changed)
+    _signal.signal(_signal.SIGWINCH, tell)
+    _signal.signal(_signal.SIGALRM, tell)
     tell()
 
 

@@ -361,7 +361,7 @@ class Transport:
             try:
                 status, reply = self._exchange(connection, message, stream)
                 break
-            except (ConnectionLost, BrokenPipeError) as exc:
+            except (ConnectionLost, BrokenPipeError, ConnectionResetError) as exc:
                 connection.close()
                 if reused and stream is None:
                     continue
