@@ -288,6 +288,9 @@ def _join(
         pid = int(answer) if answer else -1
         await_exec(report)
         if pid < 0:
+            # Version 2 kills what is cloned into a group that was killed: with its container, mostly.
+            if _has_ended(target.pidfd):
+                raise LaunchError("namespace", "", errno.ESRCH, "the container has ended")
             raise LaunchError("exec", "", 0, "the joining process died")
         pidfd = os.pidfd_open(pid)
     except BaseException:
@@ -431,6 +434,12 @@ def _root_of(pid: int) -> int:
             if inside == "0":
                 return int(outside)
     return -1
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _forget(cgroup: Cgroup) -> None:

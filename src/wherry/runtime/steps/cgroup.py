@@ -36,20 +36,30 @@ class CgroupMount(Step):
         return f"mount cgroups on {self.destination}"
 
     def prepare(self, context: Context) -> None:
-        if self.cgroup.is_unified() or self.in_namespace:
+        if self.in_namespace:
+            return
+        if self.cgroup.is_unified():
+            if context.in_user_namespace:
+                # cgroup2 can be mounted only by the owner of the cgroup namespace: bind what is ours.
+                context.sources["cgroup"] = self._clone(self.cgroup.paths()[""])
             return
         for item, directory in self.cgroup.v1_groups():
-            tree = syscalls.open_tree(AT_FDCWD, os.fsencode(directory), OPEN_TREE.CLONE)
-            context.sources[f"cgroup {item.label()}"] = tree
-            change_propagation(tree, MS.PRIVATE)
-            syscalls.mount_setattr(tree, b"", AT.EMPTY_PATH, attr_set=self.options.attr_set)
+            context.sources[f"cgroup {item.label()}"] = self._clone(directory)
+
+    def _clone(self, directory: str) -> int:
+        tree = syscalls.open_tree(AT_FDCWD, os.fsencode(directory), OPEN_TREE.CLONE)
+        change_propagation(tree, MS.PRIVATE)
+        syscalls.mount_setattr(tree, b"", AT.EMPTY_PATH, attr_set=self.options.attr_set)
+        return tree
 
     def apply(self, context: Context) -> None:
         try:
             target, _ = ensure_in_root(context.root, self.destination, directory=True)
             try:
                 if self.cgroup.is_unified():
-                    tree = make_filesystem(b"cgroup2", b"cgroup", [], self.options.attr_set)
+                    tree = context.sources.pop("cgroup", -1)
+                    if tree < 0:
+                        tree = make_filesystem(b"cgroup2", b"cgroup", [], self.options.attr_set)
                     attach(tree, target)
                 else:
                     tree = make_filesystem(
