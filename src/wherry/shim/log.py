@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from wherry.lib.jsonvalue import JsonObject, get_bool, get_int, get_object, get_str
-from wherry.logs.codec import STDERR, STDOUT, LineFramer
+from wherry.logs.codec import LineFramer
 from wherry.logs.writer import LogWriter, compress_file
 from wherry.shim.streams import Sink
 
@@ -18,9 +18,10 @@ _LOWEST_PRIORITY = 19
 class LogSink(Sink):
     """One output's records, appended to the log of both."""
 
-    def __init__(self, framer: LineFramer, writer: LogWriter) -> None:
+    def __init__(self, framer: LineFramer, writer: LogWriter, on_end: Callable[[], None]) -> None:
         self._framer = framer
         self._writer = writer
+        self._on_end = on_end
 
     def write(self, data: bytes) -> None:
         """Everything that is complete is in the file when this returns."""
@@ -33,15 +34,17 @@ class LogSink(Sink):
         records = self._framer.finish(time.time_ns())
         if records:
             self._writer.write(records)
+        self._on_end()
 
 
 def open_log(
     target: JsonObject,
+    streams: tuple[str, ...],
     *,
     warn: Callable[[str], None],
     on_child: Callable[[int, Callable[[], None]], None],
 ) -> dict[str, Sink]:
-    """The sinks of stdout and stderr. A log that cannot be opened is none, with a warning.
+    """The sinks of the streams. A log that cannot be opened is none, with a warning; closed with the last.
 
     Rotated files are compressed by a child of ours; `on_child` gets its pid and what to call at its end.
     """
@@ -57,6 +60,14 @@ def open_log(
     def finish_compression() -> None:
         writer.compressing = False
 
+    left = len(streams)
+
+    def end_one() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            writer.close()
+
     try:
         writer = LogWriter(
             path,
@@ -68,7 +79,7 @@ def open_log(
     except OSError as error:
         warn(f"log output is lost: open {path}: {error.strerror}")
         return {}
-    return {stream: LogSink(LineFramer(stream, attributes), writer) for stream in (STDOUT, STDERR)}
+    return {stream: LogSink(LineFramer(stream, attributes), writer, end_one) for stream in streams}
 
 
 def _compress_and_exit(path: str) -> None:

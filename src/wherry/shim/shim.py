@@ -11,6 +11,7 @@ shim says by itself carries `event`: "exited", "exec_exited", "detached".
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # typeshed has no stub of it
 import base64
 import contextlib
 import json
@@ -71,7 +72,8 @@ def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
     try:
         os.setsid()
         wake_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, _ignore_signal)
+        # Without the enums of the signal module, whose memory would be the shim's own.
+        _signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
         helper = Helper(lambda channel: start_container(control_fd, channel, slot_path))
@@ -150,17 +152,20 @@ class Shim:
         self._listener = socket.socket(fileno=fds.pop(0))
         program_fds = ProgramFds.unpack(get_strings(body, "fds"), fds)
         # Somebody waits for this answer; everything else can come after it.
-        self._say(
+        engine.send_first(
             {"re": get_int(body, "re"), "pid": get_int(body, "pid")},
             [os.dup(program_fds.pidfd), *program_fds.resolver()],
         )
         target = get_object(body, "log")
+        streams = (STDOUT, STDERR) if program_fds.stderr >= 0 else (STDOUT,)
         self._init = self._take_program(
             None,
             get_int(body, "pid"),
             program_fds,
             stdin_once=get_str(body, "stdin") == "once",
-            sinks=open_log(target, warn=self._warn, on_child=self._adopt) if target else {},
+            sinks=open_log(target, streams, warn=self._warn, on_child=self._adopt)
+            if target
+            else {},
         )
         # The attachments' descriptors are gone from the list: those left are of clients that wait.
         self._waiters = fds
@@ -294,18 +299,17 @@ class Shim:
                 shim=channel,
             )
         )
+        channel = helper.open_channel()
         self._starting += 1
         fds, message.fds = message.fds, []
-        self._loop.watch(
-            helper.channel.fileno(), READ, lambda _: self._take_exec(helper, body, fds)
-        )
+        self._loop.watch(channel.fileno(), READ, lambda _: self._take_exec(channel, body, fds))
 
-    def _take_exec(self, helper: Helper, body: JsonObject, client_fds: list[int]) -> None:
-        result = helper.channel.receive()
-        if result is None and not helper.channel.closed:
+    def _take_exec(self, helper: Channel, body: JsonObject, client_fds: list[int]) -> None:
+        result = helper.receive()
+        if result is None and not helper.closed:
             return
-        self._loop.forget(helper.channel.fileno())
-        helper.channel.close()
+        self._loop.forget(helper.fileno())
+        helper.close()
         self._starting -= 1
         answer: dict[str, object] = {"re": get_int(body, "re")}
         if result is None:

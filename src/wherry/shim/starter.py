@@ -39,7 +39,7 @@ from wherry.runtime.launch import Launched, execute, launch
 from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
 from wherry.runtime.spec import parse_process, parse_spec
 from wherry.shim.program import ProgramFds
-from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pair
+from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pair, receive_blocking
 from wherry.shim.record import FILE_NAMES, SOCKET_NAME, STATE_NAME, ShimState, write_record
 from wherry.shim.slots import SlotCgroup
 
@@ -51,7 +51,7 @@ _KEPT_KEYS = ("container_id", "folder", "cgroup", "systemd", "stdin", "log", "at
 class Helper:
     """A helper at work, as the shim sees it: its process and where its message will come from."""
 
-    __slots__ = ("channel", "pid")
+    __slots__ = ("_connection", "pid")
 
     def __init__(self, work: Callable[[Channel], None]) -> None:
         """Forks; `work` runs in the child with its end of the connection."""
@@ -70,19 +70,20 @@ class Helper:
             finally:
                 os._exit(0)
         theirs.close()
-        self.channel = Channel(ours, is_private=True)
+        self._connection = ours
 
     def wait(self) -> Message | None:
         """Its message, or None when it ended without one. Blocking."""
-        return await_message(self.channel)
+        return receive_blocking(self._connection)
 
     def wait_until_idle(self) -> None:
         """Until it has closed the connection, its last descriptor. Blocking."""
-        while not self.channel.closed:
-            message = await_message(self.channel)
-            if message is not None:
-                message.close()
-        self.channel.close()
+        self._connection.recv(1)
+        self._connection.close()
+
+    def open_channel(self) -> Channel:
+        """For who has something else to do than `wait`; the caller closes it."""
+        return Channel(self._connection, is_private=True)
 
     def wait_for_end(self) -> None:
         """Blocking; reaps it."""
