@@ -149,6 +149,7 @@ class RegistryServer:
         self.password = password
         self.tls = tls
         self.port = port or free_port()
+        self._keeps_port = bool(port)
         self.client_ca: Path | None = None  # whose client certificates it wants
         self.client_certificate: tuple[Path, Path] | None = None  # what `request` shows
         self.process: subprocess.Popen[bytes] | None = None
@@ -162,6 +163,49 @@ class RegistryServer:
         return f"{'https' if self.tls else 'http'}://{self.host}"
 
     def start(self) -> None:
+        """Starts it; a port that another test took in the meantime is exchanged, unless it was given."""
+        while not self._try_start():
+            self.stop()
+            assert not self._keeps_port, (self.folder / "log").read_text()
+            self.port = free_port()
+        self._keeps_port = True
+
+    def _try_start(self) -> bool:
+        (self.folder / "config.yml").write_text(json.dumps(self._config()))  # JSON is YAML
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["docker-registry", "serve", str(self.folder / "config.yml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + DEADLINE_S
+        while self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            else:
+                # Somebody listens; if that is another, ours has failed to and is about to end.
+                return self._listens()
+        return False
+
+    def _listens(self) -> bool:
+        """Whether the socket that listens on the port is our process's."""
+        assert self.process is not None
+        inodes = set()
+        for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(str(entry.readlink()))
+        wanted = f"0100007F:{self.port:04X}"
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[1] == wanted and fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                return True
+        return False
+
+    def _config(self) -> dict[str, object]:
         config: dict[str, object] = {
             "version": "0.1",
             "log": {"level": "error", "accesslog": {"disabled": True}},
@@ -182,16 +226,7 @@ class RegistryServer:
             config["auth"] = {
                 "htpasswd": {"realm": "basic-realm", "path": str(self.folder / "htpasswd")}
             }
-        # JSON is YAML.
-        (self.folder / "config.yml").write_text(json.dumps(config))
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                ["docker-registry", "serve", str(self.folder / "config.yml")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        wait_for_port(self.port)
+        return config
 
     def stop(self) -> None:
         if self.process is not None:
@@ -279,15 +314,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
