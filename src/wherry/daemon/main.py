@@ -37,7 +37,8 @@ _SWITCH_INTERVAL_S = 0.0005
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
+        arguments = sys.argv[1:] if argv is None else argv
+        options = parse_options(arguments)
     except HelpWanted as wanted:
         sys.stdout.write(f"{wanted}\n")
         return 0
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             leave_login_session()
             raise_descriptor_limit()
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
-            return _run(options)
+            return _run(options, arguments)
     except (OptionError, Occupied) as exc:
         return _complain(str(exc))
     except OSError as exc:
@@ -97,17 +98,20 @@ def _occupy(options: Options) -> Iterator[None]:
         yield
 
 
-def _run(options: Options) -> int:
+def _run(options: Options, arguments: Sequence[str]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(options))
+        runner.run(serve(options, arguments))
     return 0
 
 
-async def serve(options: Options) -> None:
-    """Opens the engine, serves until told to stop, and closes it."""
+async def serve(options: Options, arguments: Sequence[str]) -> None:
+    """Opens the engine, serves until told to stop, and closes it. SIGHUP reads the options again."""
     stop = asyncio.Event()
     _handle_signals(stop)
     async with open_engine(options, stop.set) as engine:
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, _reload, engine, tuple(arguments)
+        )
         listeners = await open_listeners(options, engine.application)
         try:
             # What is loaded now stays: no collection needs to look at it again, and no page of it is dirtied.
@@ -126,6 +130,18 @@ async def serve(options: Options) -> None:
             for listener in listeners:
                 listener.close()
             await engine.application.shutdown(options.shutdown_timeout)
+
+
+def _reload(engine: Engine, arguments: Sequence[str]) -> None:
+    """An error in the file changes nothing, as in dockerd."""
+    try:
+        options = parse_options(arguments)
+        engine.reload(options)
+    except OptionError as exc:
+        logger.error("reload of the configuration: %s", exc)
+        return
+    configure_log(options)
+    logger.info("configuration reloaded")
 
 
 def _handle_signals(stop: asyncio.Event) -> None:

@@ -46,7 +46,7 @@ from wherry.engine.volumes import Volumes
 from wherry.model.container import LogConfig, Ulimit
 from wherry.model.errors import InvalidArgument
 from wherry.network.ipam import DEFAULT_POOLS
-from wherry.registry.endpoints import CERTIFICATE_FOLDERS, build_registry_config
+from wherry.registry.endpoints import CERTIFICATE_FOLDERS, RegistryConfig, build_registry_config
 from wherry.registry.retry import RetryPolicy
 
 
@@ -56,10 +56,25 @@ class Engine:
 
     application: Application
     services: ContainerServices
+    registries: Registries
+    system: System
+    settings: EngineSettings
 
     def is_needed(self) -> bool:
         """Whether a container runs, whose restart policy, health checks and `--rm` need an engine."""
         return any(handle.record.state.status in ACTIVE for handle in self.services.roster)
+
+    def reload(self, options: Options) -> None:
+        """Takes over what can change while it runs: registries, labels, debug. Raises OptionError."""
+        self.registries.use(read_registry_config(options))
+        self.settings = replace(
+            self.settings,
+            labels=options.label,
+            registry_mirrors=options.registry_mirror,
+            insecure_registries=options.insecure_registry,
+            debug=options.debug,
+        )
+        self.system.use(self.settings)
 
 
 @contextlib.asynccontextmanager
@@ -174,21 +189,27 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                 *absent_routes(),
             ]
         )
-        yield Engine(application, services)
+        yield Engine(application, services, registries, system, settings)
 
 
 def open_registries(options: Options) -> Registries:
     """The way to registries, connected to none yet. Raises OptionError."""
+    return Registries(
+        read_registry_config(options), RetryPolicy(max_attempts=options.max_download_attempts)
+    )
+
+
+def read_registry_config(options: Options) -> RegistryConfig:
+    """Mirrors, insecure registries and certificates. Raises OptionError."""
     folder = options.registry_certs_dir
     try:
-        config = build_registry_config(
+        return build_registry_config(
             options.registry_mirror,
             options.insecure_registry,
             (Path(folder),) if folder else CERTIFICATE_FOLDERS,
         )
     except InvalidArgument as exc:
         raise OptionError(str(exc)) from exc
-    return Registries(config, RetryPolicy(max_attempts=options.max_download_attempts))
 
 
 def build_settings(options: Options) -> EngineSettings:

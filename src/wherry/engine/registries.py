@@ -82,6 +82,10 @@ class Registries:
         self.policy = policy or RetryPolicy()
         self._transport = Transport(config, environment)
 
+    def use(self, config: RegistryConfig) -> None:
+        """From now on; what is under way goes on as it began."""
+        self.config = self._transport.config = config
+
     async def close(self) -> None:
         """Closes all connections. Idempotent."""
         await self._transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import socket
@@ -44,6 +45,22 @@ class System:
         self._cgroup_version = cgroup_version
         self._count_images = count_images
         self._identity = _read_identity(settings.root / "engine-id")
+
+    def use(self, settings: EngineSettings) -> None:
+        """The configuration was read again: shows it, and says so."""
+        self._settings = settings
+        self._events.publish(
+            "daemon",
+            "reload",
+            self._identity,
+            {
+                "name": socket.gethostname(),
+                "debug": str(settings.debug).lower(),
+                "labels": json.dumps(settings.labels),
+                "insecure-registries": json.dumps(settings.insecure_registries),
+                "registry-mirrors": json.dumps(settings.registry_mirrors),
+            },
+        )
 
     @property
     def identity(self) -> str:
