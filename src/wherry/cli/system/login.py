@@ -84,25 +84,26 @@ def _ask_account(user: str, password: str, known_user: str) -> tuple[str, str]:
         if not user:
             raise CommandFailed("Error: Non-null Username Required")
     if not password:
-        write_out("Password: ")
-        password = _read_secret()
+        password = _read_secret("Password: ")
         line_out()
         if not password:
             raise CommandFailed("Error: Password Required")
     return user, password
 
 
-def _read_secret() -> str:
+def _read_secret(question: str) -> str:
     import termios
 
     attributes = termios.tcgetattr(0)
     silent = [*attributes]
     silent[3] &= ~termios.ECHO
-    termios.tcsetattr(0, termios.TCSAFLUSH, silent)
+    # Silent before the question is seen: what is typed at once must not show, nor be lost.
+    termios.tcsetattr(0, termios.TCSANOW, silent)
     try:
+        write_out(question)
         return _read_line()
     finally:
-        termios.tcsetattr(0, termios.TCSAFLUSH, attributes)
+        termios.tcsetattr(0, termios.TCSANOW, attributes)
 
 
 def _read_line() -> str:
