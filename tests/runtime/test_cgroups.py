@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.runtime.bundle import Machine, docker_spec
+from tests.runtime.bundle import Machine, docker_spec, need_controllers
 from wherry.runtime.cgroups import Cgroup, open_cgroup, warm
 from wherry.runtime.cgroups.hierarchy import hierarchies
 from wherry.runtime.cgroups.v2 import limits_of, weight_of_shares
@@ -94,6 +94,7 @@ def test_stats(cgroup: Cgroup, sleeper: subprocess.Popen) -> None:
 
 
 def test_limits_of_this_machine() -> None:
+    need_controllers("memory", "cpu", "cpuset", "pids")
     cgroup = open_cgroup(f"/wherry-tests/limits-{os.getpid()}")
     try:
         cgroup.create(
@@ -140,6 +141,7 @@ def test_values_of_version_2() -> None:
 
 
 def test_out_of_memory_is_counted(machine: Machine) -> None:
+    need_controllers("memory")
     script = "x=; while :; do x=$x$x-0123456789abcdef; done"
     document = docker_spec(["sh", "-c", script])
     document["linux"]["resources"]["memory"] = {"limit": 16 << 20, "swap": 16 << 20}
@@ -148,6 +150,7 @@ def test_out_of_memory_is_counted(machine: Machine) -> None:
 
 
 def test_pids_limit(machine: Machine) -> None:
+    need_controllers("pids")
     script = "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; echo never"
     document = docker_spec(["sh", "-c", script])
     document["linux"]["resources"]["pids"] = {"limit": 5}

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from tests.runtime.bundle import Machine, docker_spec
+from tests.runtime.bundle import Machine, docker_spec, need_controllers
 from wherry.runtime.errors import LaunchError
 
 
@@ -130,6 +130,7 @@ def test_sysctl_cannot_leave_proc_sys(machine: Machine) -> None:
 
 
 def test_memory_limit_that_the_kernel_refuses(machine: Machine) -> None:
+    need_controllers("cpuset")
     document = docker_spec(["true"])
     document["linux"]["resources"]["cpu"] = {"cpus": "4095"}
     assert failure(machine, document).step == "cgroup"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.bundle import docker_spec, make_busybox
+from tests.runtime.bundle import docker_spec, make_busybox, need_controllers
 
 PROGRAM = Path(__file__).parents[2] / "src/wherry/runtime/main.py"
 DEADLINE_S = 20
@@ -98,6 +98,7 @@ def test_run(oci: Oci) -> None:
 
 
 def test_life_cycle(oci: Oci, tmp_path: Path) -> None:
+    need_controllers("pids")
     oci.configure("sh", "-c", "echo started > /tmp/started; exec sleep 100")
     pid_file = tmp_path / "pid"
     oci.create("--pid-file", str(pid_file))
