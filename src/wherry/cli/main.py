@@ -44,8 +44,18 @@ LOG_LEVELS = frozenset({"debug", "info", "warn", "warning", "error", "fatal", "p
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
+    _open_standard_descriptors()
     # Nothing is left to flush or to clean up; ending without it saves half a millisecond.
     os._exit(run(sys.argv[1:]))
+
+
+def _open_standard_descriptors() -> None:
+    """Where one of them was closed, the next connection would become it, and output go to the engine."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
 
 
 def run(words: list[str]) -> int:
