@@ -78,7 +78,11 @@ class Progress:
         if "aux" in record:
             self.result = {**self.result, **mapping_of(record, "aux")}
         elif "stream" in record:
-            self.show_text(text_of(record, "stream"))
+            text = text_of(record, "stream")
+            if text.startswith("sha256:"):
+                # All that a classic engine says with q=1.
+                self.result.setdefault("ID", text.strip())
+            self.show_text(text)
         elif "plan" in record:
             names = strings_of(mapping_of(record, "plan"), "names")
             for number, name in enumerate(names):
