@@ -120,11 +120,13 @@ class LayerStore:
             if record.opaque_root:
                 trees.clear()
             below = tuple(reversed(trees))
-            trees.append(self.tree(diff_id))
+            # Overlay refuses a directory twice (ELOOP): what is on top says all that it said below.
+            tree = self.tree(diff_id)
+            trees = [*(known for known in trees if known != tree), tree]
             if record.implicit and below:
                 extra = self.stubs.attribute_layer(record.implicit, below)
                 if extra is not None:
-                    trees.append(extra)
+                    trees = [*(known for known in trees if known != extra), extra]
         return tuple(reversed(trees))
 
     def stack_root(self, diff_ids: Sequence[Digest], base: Sequence[Path] = ()) -> Attributes:
