@@ -522,6 +522,36 @@ def test_two_stores_give_the_same_digest(busybox_archive: Path, context: Path) -
     assert ids[0] == ids[1]
 
 
+def test_the_same_layer_twice(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox}\nCOPY a /x/y/\nRUN rm /x/y/a && mkdir -p /tmp/z\nCOPY a /x/y/\nRUN cat /x/y/a\n"
+        "COPY a /tmp/\nCOPY a /tmp/z/\nRUN stat -c %a /tmp > /mode\nCMD cat /x/y/a /mode\n",
+        a="again\n",
+    )
+    build(engine, context, "-q", "-t", "twice")
+    assert output_of(engine, "twice") == "again\n1777\n"
+
+
+def test_copies_onto_what_is_there(engine: Engine, busybox: str, context: Path) -> None:
+    (context / "d").mkdir()
+    (context / "d" / "file").write_text("new\n")
+    write(
+        context,
+        f"FROM {busybox}\n"
+        "RUN mkdir -p /real/d && chmod 711 /real/d && ln -s /real /link && echo old > /real/d/file && mkdir /folder\n"
+        "COPY d/file /link/d/\nCOPY d /link/other/\nCOPY d/file /folder\nCOPY . /link/\n"
+        "CMD stat -c '%a %F' /link /real/d; cat /real/d/file /real/other/file /folder/file\n",
+    )
+    build(engine, context, "-q", "-t", "onto")
+    assert output_of(engine, "onto").split("\n")[:2] == ["777 symbolic link", "711 directory"]
+    assert output_of(engine, "onto").count("new") == 3
+    write(context, f"FROM {busybox}\nRUN mkdir -p /x/file\nCOPY d /x/\n")
+    assert "cannot overwrite directory file with a file" in refuse(engine, context)
+    write(context, f"FROM {busybox}\nRUN mkdir /x && touch /x/d\nCOPY . /x/\n")
+    assert "cannot copy to non-directory: d" in refuse(engine, context)
+
+
 def test_docker_py(engine: Engine, busybox: str, context: Path) -> None:
     write(context, f"FROM {busybox}\nARG X\nRUN echo $X > /x\nCMD cat /x\n")
     client = docker_sdk.DockerClient(f"unix://{engine.socket}")

@@ -48,7 +48,6 @@ from wherry.image.config import descriptor_json
 from wherry.image.digest import digest_of
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonValue
-from wherry.lib.program import WorkerPool
 from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.model.image import Descriptor, Image, Platform
 from wherry.model.oci_image import OCI_INDEX
@@ -97,7 +96,6 @@ class Builder:
         workspace = Workspace(settings.root, images)
         fetcher = Fetcher(settings.root)
         self._workspace = workspace
-        self._copiers = WorkerPool(idle_s=5.0)
         self._runner = Runner(
             settings=settings,
             store=store,
@@ -114,7 +112,7 @@ class Builder:
             images=images,
             pull=pull,
             runner=self._runner,
-            transfers=Transfers(workspace, fetcher, self._copiers),
+            transfers=Transfers(workspace, fetcher, images),
             workspace=workspace,
             packer=Packer(images),
             cache=self._cache,
@@ -145,7 +143,7 @@ class Builder:
         if self._recovery is not None:
             await asyncio.wait([self._recovery])
         await self._services.packer.close()
-        await self._copiers.close()
+        await self._services.transfers.close()
 
     # ---- building
 

@@ -118,7 +118,7 @@ class _Copier:
         self.destination = get_str(request, "destination")
         self.content = hashlib.sha256()
         self.count = 0
-        uid, gid = self._find_owner(get_str(request, "chown"))
+        uid, gid = find_owner(self.root, get_str(request, "chown"))
         self.owner = (uid or 0, gid or 0)
         epoch = get_int(request, "epoch", -1)
         self.attributes = Attributes(
@@ -154,35 +154,6 @@ class _Copier:
                 self._make_workdir(job)
             case kind:
                 raise ValueError(f"unknown job {kind}")
-
-    # ---- owners
-
-    def _find_owner(self, text: str) -> tuple[int | None, int | None]:
-        if not text:
-            return None, None
-        user, _, group = text.partition(":")
-        uid, gid = 0, None
-        if user.isascii() and user.isdigit():
-            uid = gid = int(user)
-        elif user:
-            entries = parse_passwd(read_file(self.root, b"etc/passwd"))
-            found = next((entry for entry in entries if entry.name == user), None)
-            if found is None:
-                raise CopyError(
-                    f"unable to convert uid/gid chown string to host mapping: can't find uid for user {user}: no such user: {user}"
-                )
-            uid, gid = found.uid, found.gid
-        if group.isascii() and group.isdigit():
-            gid = int(group)
-        elif group:
-            groups = parse_group(read_file(self.root, b"etc/group"))
-            match = next((entry for entry in groups if entry.name == group), None)
-            if match is None:
-                raise CopyError(
-                    f"unable to convert uid/gid chown string to host mapping: can't find gid for group {group}: no such group: {group}"
-                )
-            gid = match.gid
-        return uid, 0 if gid is None else gid
 
     # ---- places
 
@@ -348,7 +319,7 @@ class _Copier:
 
     def _make_workdir(self, job: JsonObject) -> None:
         path = get_str(job, "path")
-        owner = self._find_owner(get_str(job, "user"))
+        owner = find_owner(self.root, get_str(job, "user"))
         if not self.is_directory(path):
             os.close(self.open_directory(path, (owner[0] or 0, owner[1] or 0)))
             self.count += 1
@@ -719,6 +690,35 @@ def _int(value: JsonValue) -> int:
     if not isinstance(value, int):
         raise TypeError("not an integer")
     return value
+
+
+def find_owner(root: int, text: str) -> tuple[int | None, int | None]:
+    """`user[:group]` of --chown in a root; None where nothing is asked for. Raises CopyError."""
+    if not text:
+        return None, None
+    user, _, group = text.partition(":")
+    uid, gid = 0, None
+    if user.isascii() and user.isdigit():
+        uid = gid = int(user)
+    elif user:
+        entries = parse_passwd(read_file(root, b"etc/passwd"))
+        found = next((entry for entry in entries if entry.name == user), None)
+        if found is None:
+            raise CopyError(
+                f"unable to convert uid/gid chown string to host mapping: can't find uid for user {user}: no such user: {user}"
+            )
+        uid, gid = found.uid, found.gid
+    if group.isascii() and group.isdigit():
+        gid = int(group)
+    elif group:
+        groups = parse_group(read_file(root, b"etc/group"))
+        match = next((entry for entry in groups if entry.name == group), None)
+        if match is None:
+            raise CopyError(
+                f"unable to convert uid/gid chown string to host mapping: can't find gid for group {group}: no such group: {group}"
+            )
+        gid = match.gid
+    return uid, 0 if gid is None else gid
 
 
 def parse_mode(text: str) -> Callable[[int, bool], int] | None:

@@ -111,7 +111,13 @@ class Workspace:
             if layer.upper is not None:
                 trees.insert(0, layer.upper)
             elif layer.diff_id is not None:
-                trees.insert(0, store.tree(layer.diff_id))
+                below_it = tuple(trees)
+                tree = store.tree(layer.diff_id)
+                trees = [tree, *(known for known in trees if known != tree)]
+                implicit = store.get(layer.diff_id).implicit
+                extra = store.stubs.attribute_layer(implicit, below_it) if implicit else None
+                if extra is not None:
+                    trees = [extra, *(known for known in trees if known != extra)]
         if len(trees) > MAX_LAYERS:
             raise TooManyLayers
         return tuple(trees)

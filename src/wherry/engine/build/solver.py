@@ -642,7 +642,7 @@ class Build:
     def _take(self, layer: Layer | None, before: StageResult) -> Chain:
         if layer is None:
             return before.chain
-        if layer.packed is None:
+        if layer.packed is None and layer.upper is not None:
             self._services.packer.add(layer, -1 if self.epoch is None else self.epoch)
         layer.users += 1
         self._held.append(layer)

@@ -11,7 +11,7 @@ import os
 import posixpath
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,14 @@ from wherry.engine.build.flights import Done
 from wherry.engine.build.index import NoSuchFile, Selection, digest_selections
 from wherry.engine.build.layers import Chain, Layer, Workspace
 from wherry.engine.build.records import StepFailed
+from wherry.engine.images import Images
+from wherry.engine.images.worker import run_image_worker
+from wherry.image.layer.record import LayerRecord
 from wherry.image.snapshot.stubs import find_directory, set_attributes
 from wherry.lib.jsonvalue import JsonValue, get_str
 from wherry.lib.program import WorkerError, WorkerPool
 from wherry.model.errors import Internal, InvalidArgument, Unavailable
+from wherry.model.image import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +70,18 @@ class Prepared:
 class Transfers:
     """Copies of one engine."""
 
-    def __init__(self, workspace: Workspace, fetcher: Fetcher, workers: WorkerPool) -> None:
-        """`workers` are for the copy function alone: it forbids its process to import."""
+    def __init__(self, workspace: Workspace, fetcher: Fetcher, images: Images) -> None:
         self._workspace = workspace
         self._fetcher = fetcher
-        self._workers = workers
+        self._images = images
+        # Apart, since the copy function forbids its process to import.
+        self._copiers = WorkerPool(idle_s=5.0)
+        self._writers = WorkerPool(idle_s=5.0)
+
+    async def close(self) -> None:
+        """Ends the workers."""
+        await self._copiers.close()
+        await self._writers.close()
 
     async def prepare(self, step: CopyStep, source: Source, epoch: int | None) -> Prepared:
         """Finds the sources. Raises NoSuchFile, StepFailed, InvalidArgument."""
@@ -176,6 +187,11 @@ class Transfers:
         """Does it, into a new upper directory. Raises StepFailed."""
         folder = self._workspace.make()
         try:
+            if not step.is_add and prepared.tree is None:
+                done = await self._write_layer(step, chain, prepared, folder, epoch)
+                if done is not None:
+                    self._workspace.discard(folder)
+                    return done
             jobs = [await self._complete(job, folder) for job in prepared.jobs]
             if prepared.tree is not None:
                 lowers = (await self._workspace.read_only(prepared.tree, folder)).lowers
@@ -203,6 +219,35 @@ class Transfers:
         except BaseException:
             self._workspace.discard(folder)
             raise
+
+    async def _write_layer(
+        self, step: CopyStep, chain: Chain, prepared: Prepared, folder: Path, epoch: int | None
+    ) -> Done | None:
+        """The copy as a layer at once; None when it is not plain enough."""
+        root = await self._workspace.read_only(chain, folder)
+        images = self._images
+        answer = await run_image_worker(
+            "wherry.engine.build.direct:copy_as_layer",
+            {
+                "lowers": list(root.lowers),
+                "destination": step.destination,
+                "chown": step.chown,
+                "chmod": step.chmod,
+                "parents": step.parents,
+                "epoch": -1 if epoch is None else epoch,
+                "jobs": list(prepared.jobs),
+                "layers": str(images.layers.folder),
+                "blobs": str(images.content.path(Digest("sha256:" + "0" * 64)).parent),
+                "driver": images.driver,
+            },
+            workers=self._writers,
+        )
+        if answer is None:
+            return None
+        if not isinstance(answer, Mapping):
+            return Done(layer=None)
+        record = images.layers.get(LayerRecord.from_json(answer).diff_id)
+        return Done(layer=Layer(record.diff_id))
 
     async def _complete(self, job: dict[str, JsonValue], folder: Path) -> dict[str, JsonValue]:
         if job["kind"] != "git":
@@ -249,7 +294,7 @@ class Transfers:
         }
         request["epoch"] = -1 if epoch is None else epoch
         try:
-            answer = await self._workers.run("wherry.engine.build.copying:copy", request)
+            answer = await self._copiers.run("wherry.engine.build.copying:copy", request)
         except WorkerError as error:
             raise _copy_failure(error) from error
         if not isinstance(answer, dict):
