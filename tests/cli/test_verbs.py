@@ -355,3 +355,30 @@ def test_command_lines_that_make_no_sense(
     wherry, words: list[str], code: int, sentence: str
 ) -> None:
     assert wherry(*words) == (code, "", sentence)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ru"], ["run"]),
+        (["container", "p"], ["pause", "port", "prune", "ps"]),
+        (["ps", "--no"], ["--no-trunc"]),
+        (["rm", "a"], ["angry_babbage"]),
+        (["container", "rm", "x", ""], ["angry_babbage", "b"]),
+        (["run", "n"], ["node:lts-slim"]),
+        (["run", "node:lts-slim", "a"], []),
+        (["network", "rm", ""], ["bridge"]),
+        (["nope", ""], []),
+    ],
+)
+def test_completion(engine, containers, wherry, words: list[str], expected: list[str]) -> None:
+    engine.answer("GET /images/json", [{"RepoTags": ["node:lts-slim"]}, {"RepoTags": []}])
+    engine.answer("GET /networks", [{"Name": "bridge"}])
+    code, out, _ = wherry("__complete", *words)
+    assert (code, out.split()) == (0, expected)
+
+
+def test_completion_scripts(wherry) -> None:
+    assert "complete -F _wherry wherry" in wherry("completion", "bash")[1]
+    assert "bashcompinit" in wherry("completion", "zsh")[1]
+    assert wherry("completion", "fish")[0] == 1

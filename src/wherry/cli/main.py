@@ -66,6 +66,8 @@ def run(words: list[str]) -> int:
     try:
         if words and words[0][:1] == "-":
             words = _read_globals(session, words)
+        if words and words[0] in {"completion", "__complete"}:
+            return _complete(session, words)
         path, module, words = _find_verb(words)
         if not module:
             return 0
@@ -192,6 +194,17 @@ def _find_verb(words: list[str]) -> tuple[str, str, list[str]]:
             exit_code=1,
         )
     return f"{name} {chosen}", verbs[chosen][0], rest[1:]
+
+
+def _complete(session: Session, words: list[str]) -> int:
+    from wherry.cli.completion import complete, script
+    from wherry.cli.output import write_out
+
+    if words[0] == "completion":
+        write_out(script(words[1] if len(words) > 1 else ""))
+    else:
+        write_out("".join(f"{word}\n" for word in complete(session, words[1:])))
+    return 0
 
 
 def _no_run(_session: Session, _arguments: Arguments) -> int:
