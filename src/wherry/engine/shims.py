@@ -71,7 +71,10 @@ logger = logging.getLogger(__name__)
 _KILLED_EXIT_CODE = 137
 _SPAWNER_PATIENCE_S = 10.0
 _HELLO_PATIENCE_S = 60.0
-_LAUNCH_TRIES = 4
+_LAUNCH_TRIES = 6
+# A spawner that is being killed still takes orders, which are lost: the pause, doubled each time, is for its end
+# to be noticed and another to be there.
+_LAUNCH_PAUSE_S = 0.01
 _KILL_PATIENCE_S = 10.0
 
 
@@ -468,12 +471,13 @@ class Shims:
         if not request.cgroup_systemd:
             slot_class = find_slot_class(request.oci, request.cgroup_path)
         peer = self._slots.take(slot_class) if slot_class else None
-        for _ in range(_LAUNCH_TRIES):
+        for attempt in range(_LAUNCH_TRIES):
             try:
                 return await self._launch_once(request, folder, fds, peer or await self._fork())
             except SpawnerLost:
                 logger.warning("spawner or slot ended during a start, trying again")
                 peer = None
+                await asyncio.sleep(_LAUNCH_PAUSE_S * 2**attempt)
         raise ShimLaunchError("spawner", "", 0, "spawner ends again and again")
 
     async def _fork(self) -> Peer:
