@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +92,19 @@ async def run_program(
     path = shutil.which(argv[0], path=None if env is None else env.get("PATH"))
     if path is None:
         raise ProgramMissing(argv[0])
+    # Without input no pipe: uvloop raises RuntimeError when the program ends before the pipe is closed.
     process = await asyncio.create_subprocess_exec(
-        path, *argv[1:], stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd
+        path,
+        *argv[1:],
+        stdin=PIPE if input else DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=env,
+        cwd=cwd,
     )
     try:
         async with asyncio.timeout(timeout_s):
-            stdout, stderr = await process.communicate(input)
+            stdout, stderr = await process.communicate(input or None)
     finally:
         await _reap(process)
     returncode = process.returncode or 0
