@@ -396,6 +396,72 @@ def test_a_remote_dockerfile(engine: Engine, busybox: str, web: tuple[str, Path]
     assert output_of(engine, "remote") == "remote\n"
 
 
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[str]:
+    """The address of a git repository with a Dockerfile."""
+    work, bare = tmp_path / "work", tmp_path / "served" / "r.git"
+    (work / "sub").mkdir(parents=True)
+    (work / "sub" / "file").write_text("from git\n")
+    (work / "Dockerfile").write_text("FROM busybox\nCOPY sub/file /\nCMD cat /file\n")
+    name = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["init", "-q", "-b", "main"], ["add", "."], [*name, "commit", "-qm", "x"]):
+        subprocess.run(["git", *arguments], cwd=work, check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", str(work), str(bare)], check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    daemon = subprocess.Popen(
+        [
+            "git",
+            "daemon",
+            f"--base-path={bare.parent}",
+            "--export-all",
+            "--listen=127.0.0.1",
+            f"--port={port}",
+        ],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)  # git daemon does not say when it listens
+        yield f"git://127.0.0.1:{port}/r.git"
+    finally:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        daemon.wait()
+
+
+def test_git_repositories(
+    engine: Engine, busybox: str, context: Path, client: str, repository: str
+) -> None:
+    if client == "wherry":  # the official client clones by itself, and takes only some addresses
+        engine.run(client, "build", "-q", "-t", "git", repository)
+        assert output_of(engine, "git") == "from git\n"
+    write(
+        context,
+        f"FROM {busybox}\nADD {repository}#main:sub /sub/\nADD --keep-git-dir {repository} /all/\n"
+        "CMD cat /sub/file /all/sub/file && test -d /all/.git\n",
+    )
+    build(engine, context, "-q", "-t", "added", client=client)
+    assert output_of(engine, "added") == "from git\nfrom git\n"
+    assert build(engine, context).count("Using cache") == 3
+
+
+def test_several_platforms_are_an_index(engine: Engine, context: Path) -> None:
+    write(context, "FROM scratch\nARG TARGETPLATFORM\nLABEL p=$TARGETPLATFORM\nCOPY x /\n", x="")
+    options = ("-t", "multi", "--platform", "linux/amd64,linux/arm64")
+    build(engine, context, *options, client="wherry")
+    for platform in ("linux/amd64", "linux/arm64"):
+        found = engine.docker(
+            "image", "inspect", "--platform", platform, "-f", "{{.Config.Labels.p}}", "multi"
+        )
+        assert found == platform
+
+
 @pytest.mark.parametrize(
     ("dockerfile", "sentences"),
     [

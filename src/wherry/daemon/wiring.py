@@ -144,6 +144,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
             resolvers=services.resolvers,
             pull=make_pull(pulls),
             cgroup_version=services.cgroup_version,
+            publish=events.publish,
         )
         stack.push_async_callback(builder.close)
         await builder.start()

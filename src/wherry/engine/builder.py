@@ -89,7 +89,7 @@ class Builder:
         resolvers: Resolvers,
         pull: Pull,
         cgroup_version: int,
-        publish: Callable[[str, str, str, Mapping[str, str]], None] | None = None,
+        publish: Callable[[str, str, str, Mapping[str, str]], None],
     ) -> None:
         self._images = images
         self._publish = publish
@@ -121,6 +121,7 @@ class Builder:
             fetcher=fetcher,
             working=asyncio.Semaphore(max(2, (os.cpu_count() or 1))),
         )
+        self._remembered: list[str] | None = None  # ids, oldest first; read when first needed
         self._outputs: dict[str, Path] = {}
         self._recovery: asyncio.Task[None] | None = None
 
@@ -268,6 +269,8 @@ class Builder:
         if unused and not options.check:
             names = " ".join(unused)
             report(Notice(text=f"[Warning] One or more build-args [{names}] were not consumed\n"))
+        for destination in options.cache_to:
+            report(Notice(text=f"[Warning] the cache is not exported to {destination}\n"))
         return tuple(texts)
 
     async def _tag(
@@ -356,6 +359,7 @@ class Builder:
                 deleted.append(name)
                 freed += size
         self._images.collect()
+        self._publish("builder", "prune", "", {"reclaimed": str(freed)})
         return deleted, freed
 
     def history(self) -> tuple[HistoryRecord, ...]:
@@ -371,9 +375,12 @@ class Builder:
         return found[0]
 
     def _remember(self, record: HistoryRecord) -> None:
+        if self._remembered is None:
+            self._remembered = [known.id for known in reversed(self.history())]
         self._history.put(record.id, record)
-        for old in self.history()[MAX_HISTORY:]:
-            self._history.delete(old.id)
+        self._remembered.append(record.id)
+        while len(self._remembered) > MAX_HISTORY:
+            self._history.delete(self._remembered.pop(0))
 
 
 class _Log:

@@ -48,6 +48,7 @@ def parse_options(query: Query, registry_config: str) -> BuildOptions:
         quiet=query.flag("q"),
         remote=query.get("remote"),
         cache_from=tuple(_json(query, "cachefrom", list[str]) or ()),
+        cache_to=tuple(_json(query, "cacheto", list[str]) or ()),
         credentials=dict(decode_registry_config(registry_config)),
     )
 

@@ -55,7 +55,7 @@ class BuildOptions:
     contexts: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
     cache_from: tuple[str, ...] = ()
-    inline_cache: bool = False
+    cache_to: tuple[str, ...] = ()
     check: bool = False
     debug: bool = False
     credentials: Mapping[str, object] = field(default_factory=dict, repr=False)
