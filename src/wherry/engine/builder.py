@@ -37,7 +37,7 @@ from wherry.engine.build.records import (
 from wherry.engine.build.recovery import keep_promises
 from wherry.engine.build.solver import Build, Pull, Services, StageResult, make_image
 from wherry.engine.build.transfer import Transfers
-from wherry.engine.clock import now
+from wherry.engine.clock import format_time, now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.images import Images
 from wherry.engine.images.worker import run_image_worker
@@ -61,17 +61,27 @@ MIN_SECRET = 4  # shorter lines are not told from other text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMount:
+    """A folder of `RUN --mount=type=cache`, or of downloads; `identity` is what Dockerfiles call it."""
+
+    name: str
+    identity: str
+    size_bytes: int
+    changed: str  # RFC 3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheUsage:
     """Of `system df` and `builder du`."""
 
     entries: tuple[CacheEntry, ...]
-    mounts: tuple[tuple[str, int], ...]
+    mounts: tuple[CacheMount, ...]
 
     @property
     def size_bytes(self) -> int:
         """All of it."""
         return sum(entry.record.size_bytes for entry in self.entries) + sum(
-            size for _, size in self.mounts
+            mount.size_bytes for mount in self.mounts
         )
 
 
@@ -354,10 +364,10 @@ class Builder:
         deleted, freed = self._cache.prune(all_=all_, keep_bytes=keep_bytes, filters=filters or {})
         if all_ and not filters and not keep_bytes:
             mounts = await asyncio.to_thread(_mount_sizes, self._runner.cache_folder)
-            for name, size in mounts:
-                self._workspace.discard(self._runner.cache_folder / name)
-                deleted.append(name)
-                freed += size
+            for mount in mounts:
+                self._workspace.discard(self._runner.cache_folder / mount.name)
+                deleted.append(mount.name)
+                freed += mount.size_bytes
         self._images.collect()
         self._publish("builder", "prune", "", {"reclaimed": str(freed)})
         return deleted, freed
@@ -417,16 +427,28 @@ def _metadata(image: Image, tags: Sequence[str]) -> Mapping[str, object]:
     }
 
 
-def _mount_sizes(folder: Path) -> list[tuple[str, int]]:
-    sizes: list[tuple[str, int]] = []
+def _mount_sizes(folder: Path) -> list[CacheMount]:
+    mounts: list[CacheMount] = []
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            total = 0
-            for parent, _, files in os.walk(entry):
-                for name in files:
-                    try:
-                        total += os.lstat(os.path.join(parent, name)).st_size
-                    except OSError:
-                        continue
-            sizes.append((entry.name, total))
-    return sizes
+        if not entry.is_dir():
+            continue
+        total = 0
+        for parent, _, files in os.walk(entry):
+            for name in files:
+                try:
+                    total += os.lstat(os.path.join(parent, name)).st_size
+                except OSError:
+                    continue
+        try:
+            identity = (folder / f"{entry.name}.id").read_text(errors="replace")
+        except FileNotFoundError:
+            identity = entry.name
+        mounts.append(
+            CacheMount(
+                name=entry.name,
+                identity=identity,
+                size_bytes=total,
+                changed=format_time(entry.stat().st_mtime_ns),
+            )
+        )
+    return mounts

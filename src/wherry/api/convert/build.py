@@ -9,6 +9,7 @@ import msgspec
 from wherry.api.message import Query
 from wherry.engine.build.cache import CacheEntry
 from wherry.engine.build.records import BuildOptions, HistoryRecord
+from wherry.engine.builder import CacheMount
 from wherry.model.container import Ulimit
 from wherry.model.errors import InvalidArgument
 from wherry.model.platforms import parse_platform
@@ -94,6 +95,21 @@ def build_cache_record(entry: CacheEntry) -> BuildCacheRecord:
         created_at=record.created,
         last_used_at=record.last_used or None,
         usage_count=record.use_count,
+    )
+
+
+def build_cache_mount(mount: CacheMount) -> BuildCacheRecord:
+    """A folder that outlives builds, as a record of `docker system df`."""
+    return BuildCacheRecord(
+        id=mount.name[:25],
+        type="exec.cachemount",
+        description=f"cached mount {mount.identity}",
+        in_use=False,
+        shared=False,
+        size=mount.size_bytes,
+        created_at=mount.changed,
+        last_used_at=mount.changed,
+        usage_count=0,
     )
 
 

@@ -76,6 +76,7 @@ class Fetcher:
         """The file at a URL. Raises InvalidArgument, Unavailable."""
         import aiohttp
 
+        self._folder.mkdir(mode=0o700, exist_ok=True)  # prune takes it away
         key = hashlib.sha256(url.encode()).hexdigest()[:32]
         record_path, path = self._folder / f"{key}.json", self._folder / key
         known = _read_record(record_path) if path.exists() else {}
