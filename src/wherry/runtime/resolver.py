@@ -2,7 +2,7 @@
 
 They are opened before the program's first instruction, and the shim keeps them, so that questions wait in the
 kernel while the engine restarts. The sockets have ports that the kernel chose, and the namespace's own
-firewall leads port 53 there: a DNS server in the container may bind 0.0.0.0:53 (docs/decisions/008-resolver.md).
+firewall leads port 53 there: a DNS server in the container may bind 0.0.0.0:53 (docs/decisions/011-resolver.md).
 """
 
 from __future__ import annotations
