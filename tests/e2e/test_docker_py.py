@@ -177,7 +177,7 @@ def test_a_reaper_finds_by_label_what_it_removes(sdk: docker.DockerClient) -> No
 
 def test_a_terminal_is_resized_while_its_exec_starts(sdk: docker.DockerClient) -> None:
     container = sdk.containers.run("busybox", "sleep 60", detach=True)
-    command = ["sh", "-c", "until stty size | grep '11 22'; do :; done"]
+    command = ["sh", "-c", "until stty size 2>&1 | grep '11 22'; do :; done"]
     made = sdk.api.exec_create(container.id, command, tty=True)
     stream = sdk.api.exec_start(made["Id"], tty=True, stream=True)
     sdk.api.exec_resize(made["Id"], height=11, width=22)
