@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -135,3 +136,18 @@ def parent_of(pid: int) -> int:
     """A process's parent."""
     with open(f"/proc/{pid}/stat") as stat:
         return int(stat.read().rpartition(")")[2].split()[1])
+
+
+def test_a_port_that_somebody_took_while_no_engine_ran(engine: Engine) -> None:
+    engine.docker(
+        "run", "-d", "--name", "c0", "-p", "127.0.0.1::80", "busybox:latest", "sleep", "60"
+    )
+    port = int(engine.docker("port", "c0", "80").rpartition(":")[2])
+    engine.kill()
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", port))
+        thief.listen()
+        engine.start()
+        assert engine.docker("ps", "--format", "{{.Names}}") == "c0"
+        assert "port is already allocated" in engine.log_tail()
+    engine.docker("restart", "-t", "0", "c0")

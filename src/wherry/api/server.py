@@ -12,6 +12,7 @@ passes through here. On TLS (`tls.py`) the shim gets one end of a socket pair in
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import time
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 _BACKLOG_LIMIT = 64 << 10
 _HEAD_TIMEOUT_S = 60.0
 _LINGER_S = 5.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _DATE = [0, b""]
 
@@ -114,6 +116,10 @@ class Application:
         except ClientGone:
             raise
         except Exception as exc:  # an edge: a bad request must not end the engine
+            if isinstance(exc, OSError) and exc.errno in _FULL:  # a state of the machine, no bug
+                logger.error("%s %s: %s", request.method, request.path, exc)
+                what = f"write {exc.filename}: " if exc.filename else ""
+                return error_response(500, f"{what}{os.strerror(exc.errno or 0).lower()}")
             logger.exception("%s %s failed", request.method, request.path)
             return error_response(500, f"internal error: {exc}")
 

@@ -25,6 +25,7 @@ from wherry.daemon.instance import FolderLock, Occupied, PidFile, make_folders
 from wherry.daemon.listeners import open_listeners
 from wherry.daemon.login import leave_login_session
 from wherry.daemon.wiring import Engine, open_engine
+from wherry.model.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise_descriptor_limit()
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
             return _run(options, arguments)
-    except (OptionError, Occupied) as exc:
+    except (OptionError, Occupied, EngineError) as exc:
         return _complain(str(exc))
     except OSError as exc:
         where = f"{exc.filename}: " if exc.filename else ""

@@ -253,12 +253,18 @@ class Execs:
             for begun in self._starting.pop(record.id, ()):
                 begun.set()
         if durable:
-            self._table.put(record.id, record)
+            try:
+                self._table.put(record.id, record)
+            except Internal as exc:  # what has happened has, on a full disk too
+                logger.error("exec %s cannot be stored: %s", record.id, exc)
 
     def _drop(self, exec_id: str) -> None:
         self._execs.pop(exec_id, None)
         self._ended.pop(exec_id, None)
-        self._table.delete(exec_id)
+        try:
+            self._table.delete(exec_id)
+        except Internal as exc:
+            logger.error("exec %s stays in the store until the next start: %s", exec_id, exc)
 
     def _forget_old(self) -> None:
         limit = time.monotonic() - _KEPT_S

@@ -8,6 +8,7 @@ Bridges and the firewall table stay when the engine ends, since containers go on
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -50,6 +51,9 @@ from wherry.network.ports import parse_container_port, reserve_port
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
+
+
+logger = logging.getLogger(__name__)
 
 
 class PublishEvent(Protocol):
@@ -627,7 +631,12 @@ class Networks:
                 for container_port, published in ports.items():
                     number, protocol = parse_container_port(container_port)
                     for binding in published:
-                        _, holder = reserve_port(binding.host_ip, binding.host_port, protocol)
+                        try:
+                            _, holder = reserve_port(binding.host_ip, binding.host_port, protocol)
+                        except Conflict as exc:
+                            # Somebody took it while no engine ran; the container goes on without.
+                            logger.warning("container %s: %s", container.id, exc)
+                            holder = None
                         if holder is not None:
                             attachment.holders.append(holder)
                         attachment.ports.append(

@@ -44,7 +44,10 @@ def run_spawner(control_fd: int) -> None:
     title = TitleRoom()
     gc.collect()
     gc.freeze()
-    control.send(READY)
+    try:
+        control.send(READY)
+    except BrokenPipeError:
+        return  # that engine is gone
     while True:
         slot_path, rights, _, _ = control.recvmsg(_PATH_LIMIT, _RIGHTS_SPACE, MSG_CMSG_CLOEXEC)
         if not rights:

@@ -38,7 +38,7 @@ STEPS: dict[str, tuple[object, str, int]] = {
     "after the files": (HostSide, "prepare", 1),
     "before the launch": (Shims, "launch", -1),
     "after the launch": (Shims, "launch", 1),
-    "after the running row": (Roster, "replace", 2),
+    "after the running row": (Roster, "replace_anyway", 1),
     "at the end": (ShimHandle, "release", -1),
 }
 

@@ -139,7 +139,9 @@ class HealthChecks:
 
     def _store(self, handle: ContainerHandle, health: Health, *, quiet: bool = False) -> None:
         before = handle.record
-        self._roster.replace(handle, replace(before, state=replace(before.state, health=health)))
+        self._roster.replace_anyway(
+            handle, replace(before, state=replace(before.state, health=health))
+        )
         old = before.state.health
         if not quiet and (old is None or old.status is not health.status):
             publish_container(self._events, handle.record, f"health_status: {health.status}")

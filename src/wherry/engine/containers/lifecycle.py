@@ -37,7 +37,7 @@ from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.restart_policy import next_start
 from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher
 from wherry.engine.containers.spec import SpecInputs, build_spec
-from wherry.engine.containers.wait import answer_end
+from wherry.engine.containers.wait import answer_end, answer_removal
 from wherry.engine.events import Events
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
@@ -279,7 +279,7 @@ class Lifecycle:
             started_at=now(),
             health=initial_health(handle.record.config),
         )
-        self._roster.replace(handle, record)
+        self._roster.replace_anyway(handle, record)
         publish_container(self._events, record, "start")
         self.watch(handle, shim)
 
@@ -293,7 +293,7 @@ class Lifecycle:
             started_at=now(),
             health=initial_health(handle.record.config),
         )
-        self._roster.replace(handle, record)
+        self._roster.replace_anyway(handle, record)
 
     def watch(self, handle: ContainerHandle, shim: ShimHandle) -> None:
         """Takes in the end of a live shim, also of one that an earlier engine started."""
@@ -381,6 +381,10 @@ class Lifecycle:
             await self._discard(handle)
         except Conflict:
             pass  # someone else removes it
+        except EngineError as exc:
+            logger.warning("remove container %s: %s", handle.id, exc)
+            # Its clients wait for an end that will not come.
+            answer_removal(handle, WaitResult(exit_code=handle.record.state.exit_code))
 
     async def _restart_after(self, handle: ContainerHandle, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -400,7 +404,7 @@ class Lifecycle:
             handle.restart_task = None
         if handle.record.state.status is Status.RESTARTING:
             record = state.enter(handle.record, Status.EXITED)
-            self._roster.replace(handle, record)
+            self._roster.replace_anyway(handle, record)
             answer_end(handle, WaitResult(exit_code=record.state.exit_code))
 
     async def run_again(self, handle: ContainerHandle) -> None:

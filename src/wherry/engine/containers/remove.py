@@ -107,7 +107,11 @@ class Discarder:
             for point in record.mount_points:
                 if point.type == "volume":
                     self._volumes.release(point.name, record.id)
-            self._roster.forget(handle)
+            try:
+                await self._forget(handle)
+            except BaseException:
+                handle.removing = False
+                raise
         trash = await self._move_away(record.id)
         publish_container(self._events, record, "destroy")
         answer_removal(handle, WaitResult(exit_code=record.state.exit_code))
@@ -117,6 +121,17 @@ class Discarder:
         if volumes:
             await self._remove_volumes(handle)
         await _empty(trash)
+
+    async def _forget(self, handle: ContainerHandle) -> None:
+        """Deletes the record; where the disk is too full for that, after what frees space: the container's files."""
+        try:
+            self._roster.forget(handle)
+        except Internal as exc:
+            logger.warning("remove container %s, its files first: %s", handle.id, exc)
+            if handle.teardown is not None:
+                await asyncio.shield(handle.teardown)
+            await _empty(self._set_aside(handle.id))
+            self._roster.forget(handle)
 
     async def _remove_volumes(self, handle: ContainerHandle) -> None:
         for point in handle.record.mount_points:
@@ -133,6 +148,11 @@ class Discarder:
         await _empty(await self._move_away(container_id))
 
     async def _move_away(self, container_id: str) -> Path:
+        trash = self._set_aside(container_id)
+        await self._images.remove_snapshot(container_id)
+        return trash
+
+    def _set_aside(self, container_id: str) -> Path:
         """Out of sight at once, though still mounted perhaps; start-up empties ROOT/tmp."""
         trash = self._settings.root / "tmp" / f"removed-{container_id}"
         try:
@@ -141,7 +161,6 @@ class Discarder:
             pass  # removed already
         except OSError as exc:
             logger.warning("move the files of container %s away: %s", container_id, exc)
-        await self._images.remove_snapshot(container_id)
         return trash
 
 

@@ -125,7 +125,7 @@ class Stopper:
         record = handle.record
         if not record.state.has_been_manually_stopped:
             new = replace(record.state, has_been_manually_stopped=True)
-            self._roster.replace(handle, replace(record, state=new))
+            self._roster.replace_anyway(handle, replace(record, state=new))
 
     def _signal(self, handle: ContainerHandle, number: int) -> None:
         self._lifecycle.send_signal(handle, number)
@@ -207,7 +207,7 @@ class Stopper:
                 raise Internal(
                     f"Cannot pause container {handle.id}: {(exc.strerror or '').lower()}"
                 ) from exc
-            self._roster.replace(handle, state.enter(handle.record, Status.PAUSED))
+            self._roster.replace_anyway(handle, state.enter(handle.record, Status.PAUSED))
         publish_container(self._events, handle.record, "pause")
 
     async def unpause(self, handle: ContainerHandle) -> None:
@@ -230,7 +230,7 @@ class Stopper:
                 f"Cannot unpause container {handle.id}: {(exc.strerror or '').lower()}"
             ) from exc
         if handle.record.state.status is Status.PAUSED:
-            self._roster.replace(handle, state.enter(handle.record, Status.RUNNING))
+            self._roster.replace_anyway(handle, state.enter(handle.record, Status.RUNNING))
             publish_container(self._events, handle.record, "unpause")
 
 

@@ -78,15 +78,31 @@ def unmount(target: Path) -> None:
 
 
 def find_mounter(scratch: Path) -> Mounter | None:
-    """The way that works on this machine for files under `scratch`, found by trying; None = unpack."""
+    """The way that works on this machine for files under `scratch`, found by trying; None = unpack.
+
+    Where the disk is full, and a start is the way to free some of it, each mount tries for itself.
+    """
     # 6.4 brought blocks smaller than a page, 6.12 mounts from files.
     candidates = [
         way
         for way, since in ((mount_files, (6, 12)), (mount_loops, (6, 4)))
         if _assumed_kernel() >= since
     ]
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as folder:
-        return next((way for way in candidates if _works(way, Path(folder))), None)
+    try:
+        with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as folder:
+            return next((way for way in candidates if _works(way, Path(folder))), None)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        return mount_either if candidates else None
+
+
+def mount_either(index: Path, tar: Path, target: Path) -> None:
+    """From the files, or through loop devices."""
+    try:
+        mount_files(index, tar, target)
+    except OSError:
+        mount_loops(index, tar, target)
 
 
 def _assumed_kernel() -> tuple[int, ...]:

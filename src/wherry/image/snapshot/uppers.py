@@ -6,6 +6,7 @@ without whiteouts or attributes. What containers write is then on a tmpfs below 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from wherry.image.layer.mount import unmount
 from wherry.kernel import syscalls
-from wherry.kernel.consts import MS
+from wherry.kernel.consts import MS, OVERLAYFS_SUPER_MAGIC
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,20 @@ class UpperSpace:
 
 def can_carry_upper(scratch: Path) -> bool:
     """Whether a directory here can be the upper one of an overlay; found by mounting one."""
+    try:
+        return _try_upper(scratch)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+    # The disk is full: the kind of file system has to do.
+    fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return syscalls.fstatfs_type(fd) != OVERLAYFS_SUPER_MAGIC
+    finally:
+        os.close(fd)
+
+
+def _try_upper(scratch: Path) -> bool:
     with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as name:
         folder = Path(name)
         for part in ("lower", "upper", "work", "mounted"):
@@ -81,7 +96,9 @@ def can_carry_upper(scratch: Path) -> bool:
             return False
         try:
             (folder / "mounted/file").touch()
-        except OSError:
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise
             return False
         finally:
             unmount(folder / "mounted")
