@@ -6,6 +6,8 @@ import asyncio
 import os
 import stat
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from wherry.engine.images import Images
 from wherry.image.host import HostTree
 from wherry.kernel.mountinfo import read_mountinfo
 from wherry.model.container import ContainerConfig
+from wherry.model.errors import NotSupported
 
 pytestmark = pytest.mark.needs("mount", "overlay")
 
@@ -197,3 +200,29 @@ def test_the_id_names_this_boot_and_its_packages(images: Images) -> None:
     assert image.id == images.get(image.id).id == images.get(image.id[7:25]).id
     assert image.repo_tags == ("host:latest",)
     assert images.list_all() == ()
+
+
+def test_closing_waits_for_the_thread_that_makes_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that ends as soon as it has started: its preparation goes on in a thread."""
+    mounts = tmp_path / "mounts"
+    mounts.mkdir()
+    tree = HostTree(mounts)
+    building = threading.Event()
+    build = tree._build
+
+    def say_and_build(staging: Path) -> Iterator[Path]:
+        building.set()
+        yield from build(staging)
+
+    monkeypatch.setattr(tree, "_build", say_and_build)
+    maker = threading.Thread(target=tree.current)
+    maker.start()
+    assert building.wait(20)
+    tree.close()
+    maker.join()
+    assert os.listdir(mounts) == []
+    with pytest.raises(NotSupported):
+        tree.current()
+    assert os.listdir(mounts) == []

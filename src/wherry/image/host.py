@@ -101,6 +101,7 @@ class HostTree:
         self._watched: tuple[Path, ...] = ()
         self._is_stacked = _is_overlay(root)
         self._lock = threading.Lock()  # asked from the loop and from threads
+        self._closed = False
 
     def image_digest(self) -> str:
         """The hex digest that names what the image holds: this boot, its packages, this mask."""
@@ -124,6 +125,8 @@ class HostTree:
         Two trees, the mask and `/` itself, where `/` is an overlay already: the kernel stacks two, not three.
         """
         with self._lock:
+            if self._closed:
+                raise NotSupported("the engine is ending")
             return self._make_current()
 
     def _make_current(self) -> tuple[Path, ...]:
@@ -144,13 +147,14 @@ class HostTree:
         return self._trees()
 
     def close(self) -> None:
-        """Unmounts it; containers that run go on. Idempotent."""
-        prefix = os.path.realpath(self._mounts) + "/host-"
-        for info in reversed(read_mountinfo()):
-            if info.mount_point.startswith(prefix):
-                unmount(Path(info.mount_point))
-                Path(info.mount_point).rmdir()
-        self._fingerprint = ""
+        """Unmounts it for good, also what a thread is just making; containers that run go on. Idempotent."""
+        with self._lock:
+            self._closed = True
+            prefix = os.path.realpath(self._mounts) + "/host-"
+            for info in reversed(read_mountinfo()):
+                if info.mount_point.startswith(prefix):
+                    unmount(Path(info.mount_point))
+                    Path(info.mount_point).rmdir()
 
     @property
     def stubs(self) -> StubLayers | None:
