@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import logging
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.image.support import Tar, open_images
+from tests.image.support import Tar, make_image, open_images
 from wherry.image.digest import digest_of
+from wherry.image.layer.confine import wait_for_orphans
+from wherry.lib import worker
 
 pytestmark = pytest.mark.needs("mount", "overlay")
 
@@ -85,3 +90,57 @@ async def _remove_all(images) -> None:
     await images.prune({"dangling": ["false"]})
     images.collect()
     await images.close()
+
+
+def test_a_worker_that_is_publishing_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine is dead, its worker still in the rename: nothing is taken from under it."""
+    caplog.set_level(logging.INFO)
+    with open_images(tmp_path) as images:
+        image = asyncio.run(make_image(images, Tar().add("x", b"1")))
+        asyncio.run(images.close())
+    folder = tmp_path / "root/layers" / image.diff_ids[0][7:]
+    pending = folder.with_name(".new-pending")
+    folder.rename(pending)
+    held = os.open(folder.parent, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    waiting = threading.Event()
+    handler = logging.Handler()
+    handler.emit = lambda record: waiting.set()  # type: ignore[method-assign]
+    logger = logging.getLogger(wait_for_orphans.__module__)
+    logger.addHandler(handler)
+    problems: list[str] = []
+
+    def restart() -> None:
+        with open_images(tmp_path) as again:
+            problems.extend(asyncio.run(_restart(again)))
+            assert again.layers.has(image.diff_ids[0])
+
+    engine = threading.Thread(target=restart)
+    engine.start()
+    try:
+        assert waiting.wait(20)
+        pending.rename(folder)
+    finally:
+        os.close(held)
+        engine.join()
+        logger.removeHandler(handler)
+    assert problems == []
+    assert os.listdir(folder.parent) == [folder.name]
+
+
+def test_a_worker_whose_engine_has_ended_writes_nothing(tmp_path: Path) -> None:
+    request = {
+        "target": "wherry.image.layer.build:build",
+        "arguments": {"layers": str(tmp_path), "driver": "erofs", "input": 0},
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from wherry.lib.worker import main; main()"],
+        input=json.dumps(request).encode() + b"\n",
+        env={**os.environ, worker.PARENT: "1"},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["error"]["message"] == "the engine has ended"
+    assert os.listdir(tmp_path) == []

@@ -24,7 +24,8 @@ from wherry.image.config import (
 )
 from wherry.image.content import BadContent, ContentStore, sync_folder
 from wherry.image.digest import digest_of, split_digest
-from wherry.image.layer.build import PendingLayer, confine, published
+from wherry.image.layer.build import PendingLayer, published
+from wherry.image.layer.confine import confined
 from wherry.image.layer.mount import TAR_NAME
 from wherry.image.layer.streams import Beside, Decompressor
 from wherry.image.layer.writing import write_all
@@ -78,21 +79,17 @@ class _Plan:
     indexes: tuple[tuple[Descriptor, bytes], ...] = ()  # that lead to it, outermost first
 
 
-def load(arguments: JsonValue, report: Report) -> JsonValue:
+@confined
+def load(request: JsonObject, report: Report) -> JsonValue:
     """Reads an archive from descriptor `input` and makes its blobs and layers.
 
     Returns a list of {config, names, manifest, layers}. Raises BadContent, TarError, LayerError, OSError.
     """
-    confine()
-    if not isinstance(arguments, dict):
-        raise TypeError("the arguments are not an object")
-    folder = Path(get_str(arguments, "folder"))
-    content = ContentStore(Path(get_str(arguments, "root")))
+    folder = Path(get_str(request, "folder"))
+    content = ContentStore(Path(get_str(request, "root")))
     archive = _Archive(folder)
-    archive.extract(get_int(arguments, "input", -1), report)
-    loader = _Loader(
-        content, Path(get_str(arguments, "layers")), get_str(arguments, "driver"), report
-    )
+    archive.extract(get_int(request, "input", -1), report)
+    loader = _Loader(content, Path(get_str(request, "layers")), get_str(request, "driver"), report)
     return [loader.load(plan) for plan in archive.plans()]
 
 

@@ -215,7 +215,11 @@ async def _spawn_worker(fds: Sequence[int]) -> Process:
         stdout=PIPE,
         stderr=None,
         pass_fds=tuple(fds),
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            worker.PARENT: str(os.getpid()),
+        },
         cwd="/",
         start_new_session=True,
         limit=_MESSAGE_LIMIT,

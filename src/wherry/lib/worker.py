@@ -23,7 +23,14 @@ from wherry.lib.jsonvalue import JsonObject, JsonValue, get_bool, get_str
 
 Report = Callable[[JsonValue], None]
 
+PARENT = "WHERRY_PARENT"  # in the environment: the process that started this one
+
 _MESSAGES_FD = 1
+
+
+def is_orphan() -> bool:
+    """Whether the process that started this worker has ended already."""
+    return os.getppid() != int(os.environ[PARENT])
 
 
 def forbid_imports() -> None:

@@ -24,7 +24,8 @@ from wherry.engine.build.copying import (
     find_owner,
     parse_mode,
 )
-from wherry.image.layer.build import PendingLayer, confine
+from wherry.image.layer.build import PendingLayer
+from wherry.image.layer.confine import confined
 from wherry.kernel import syscalls
 from wherry.kernel.consts import RESOLVE
 from wherry.lib.jsonvalue import (
@@ -39,6 +40,7 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.lib.tar.reader import DIRECTORY, REGULAR, SYMLINK
 from wherry.lib.tar.writer import TarWriter
+from wherry.lib.worker import Report
 from wherry.runtime.root import OverlayRoot, open_root
 
 PIECE = 1 << 20
@@ -77,15 +79,13 @@ class _Item:
         self.data = b""
 
 
-def copy_as_layer(arguments: JsonValue, report: object) -> JsonValue:
+@confined
+def copy_as_layer(request: JsonObject, report: Report) -> JsonValue:
     """The record of the layer, false when nothing is in it, null when the copy is not plain."""
     del report
-    if not isinstance(arguments, dict):
-        raise TypeError("the arguments are not an object")
-    confine()
-    plan = _Plan(arguments)
+    plan = _Plan(request)
     try:
-        for job in get_objects(arguments, "jobs"):
+        for job in get_objects(request, "jobs"):
             plan.add(job)
         if not plan.items:
             return False

@@ -295,7 +295,11 @@ async def _compress(images: Images, layer: Descriptor) -> Descriptor:
     try:
         result = await run_image_worker(
             "wherry.image.layer.compress:compress",
-            {"tar": str(images.layer_tar(layer.digest)), "output": str(output)},
+            {
+                "tar": str(images.layer_tar(layer.digest)),
+                "output": str(output),
+                "layers": str(images.layers.folder),
+            },
         )
         if not isinstance(result, Mapping):
             raise Internal("the compressor gave no result")

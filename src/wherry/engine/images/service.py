@@ -33,6 +33,7 @@ from wherry.image.config import (
 )
 from wherry.image.content import PARTIAL_MAX_AGE_S, BadContent, ContentStore, NoSuchBlob
 from wherry.image.host import HostTree
+from wherry.image.layer.confine import wait_for_orphans
 from wherry.image.layer.mount import TAR_NAME
 from wherry.image.layer.record import LayerRecord
 from wherry.image.layer.store import MAX_LAYERS, LayerStore, TooManyLayers
@@ -80,6 +81,9 @@ class Images:
         publish: Publish = _silent,
     ) -> None:
         """Opens what is there; `root` and `run` exist. `driver` forces one for new layers."""
+        layers = root / "layers"
+        layers.mkdir(mode=0o700, exist_ok=True)
+        wait_for_orphans(layers)
         self.content = ContentStore(root)
         removed = self.content.clean_tmp()
         if removed:
@@ -114,8 +118,10 @@ class Images:
             await self.remove_snapshot(key)
         for layer in self.layers.unmountable():
             logger.warning("layer %s cannot be mounted here, unpacking it", layer.diff_id)
-            folder = str(self.layers.folder / layer.key)
-            await run_image_worker("wherry.image.layer.build:unpack", {"folder": folder})
+            await run_image_worker(
+                "wherry.image.layer.build:unpack",
+                {"layers": str(self.layers.folder), "key": layer.key},
+            )
             self.layers.reload(layer.diff_id)
         self.collector.collect(min_age_s=PARTIAL_MAX_AGE_S)  # a broken pull may go on where it was
         self._preparing = asyncio.ensure_future(self._prepare_host())

@@ -7,11 +7,8 @@ below `tmp` or has a name that starts with a dot, both of which start-up removes
 from __future__ import annotations
 
 import errno
-import gc
 import hashlib
 import os
-import resource
-import signal
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +18,7 @@ from pathlib import Path
 
 from wherry.image.content import BadContent, remove_tree, sync_folder
 from wherry.image.digest import split_digest
+from wherry.image.layer.confine import confined
 from wherry.image.layer.erofs import IndexUnsupported, build_index
 from wherry.image.layer.mount import INDEX_NAME, PROBE_SIZE, TAR_NAME
 from wherry.image.layer.record import (
@@ -35,33 +33,23 @@ from wherry.image.layer.streams import Decompressor, Digester, GrowingFile, Read
 from wherry.image.layer.tree import LayerTree
 from wherry.image.layer.unpack import write_tree
 from wherry.image.layer.writing import write_all
-from wherry.kernel.consts import PR
-from wherry.kernel.syscalls import prctl, syncfs
+from wherry.kernel.syscalls import syncfs
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str
 from wherry.lib.tar.reader import TarReader
 from wherry.lib.worker import Report
 from wherry.model.digest import Digest
 
-_MAX_MEMORY = 3 << 29  # of one worker
 _PIECE = 1 << 18
 _REPORT_EVERY = 1 << 20
 
 
-def confine() -> None:
-    """For a worker: an archive made to fill memory ends as MemoryError here; the engine's end is ours too."""
-    prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
-    gc.disable()  # many small objects that all live to the end: the collector only costs here
-
-
-def ingest(arguments: JsonValue, report: Report) -> JsonValue:
+@confined
+def ingest(request: JsonObject, report: Report) -> JsonValue:
     """Takes a blob in while it arrives in `partial`: it becomes `blob`, and a layer unless `diffId` is "".
 
     `control` is the path of the pipe that says how much is there, `token` marks what is half done. Leaves the process as it was (WorkerPool).
     Returns the layer's record, or null. Raises BadContent when a digest does not match.
     """
-    confine()
-    request = _object(arguments)
     digest = Digest(get_str(request, "digest"))
     diff_id = get_str(request, "diffId")
     partial, blob = Path(get_str(request, "partial")), Path(get_str(request, "blob"))
@@ -114,14 +102,13 @@ def open_pipe(path: str) -> Iterator[int | None]:
         os.close(fd)
 
 
-def build(arguments: JsonValue, report: Report) -> JsonValue:
+@confined
+def build(request: JsonObject, report: Report) -> JsonValue:
     """Makes a layer of a tar stream (of any compression) on descriptor `input`; returns its record.
 
     The tar itself is kept as the blob of its diff-id, so that save and push can give it back.
     """
     del report
-    confine()
-    request = _object(arguments)
     source = get_int(request, "input", -1)
     pending = PendingLayer(Path(get_str(request, "layers")), get_str(request, "driver"))
     try:
@@ -133,14 +120,14 @@ def build(arguments: JsonValue, report: Report) -> JsonValue:
     return record.to_json()
 
 
-def unpack(arguments: JsonValue, report: Report) -> JsonValue:
+@confined
+def unpack(request: JsonObject, report: Report) -> JsonValue:
     """Turns an EROFS layer into an unpacked one, on a machine that cannot mount it; returns its record.
 
     The new record replaces the old one in one rename; until then the layer is what it was.
     """
     del report
-    confine()
-    folder = Path(get_str(_object(arguments), "folder"))
+    folder = Path(get_str(request, "layers")) / get_str(request, "key")
     record = replace(read_record(folder), driver=OVERLAY, probe_path="", probe_sha256="")
     remove_tree(folder / TREE_NAME)
     with (folder / TAR_NAME).open("rb", buffering=0) as tar:
@@ -296,9 +283,3 @@ def _reporting(growing: GrowingFile, report: Report) -> Read:
         return data
 
     return read
-
-
-def _object(arguments: JsonValue) -> JsonObject:
-    if not isinstance(arguments, dict):
-        raise TypeError("the arguments are not an object")
-    return arguments

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from isal import isal_zlib
 
+from wherry.image.layer.confine import confined
 from wherry.image.layer.streams import PIECE, Beside
 from wherry.image.layer.writing import write_all
-from wherry.lib.jsonvalue import JsonValue, get_str
+from wherry.lib.jsonvalue import JsonObject, JsonValue, get_str
 from wherry.lib.worker import Report
 
 _LEVEL = 1
@@ -19,15 +20,14 @@ _LEVEL = 1
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
-def compress(arguments: JsonValue, report: Report) -> JsonValue:
+@confined
+def compress(request: JsonObject, report: Report) -> JsonValue:
     """Packs the file `tar` into the new file `output`; returns {digest, size}. Synced."""
     del report
-    if not isinstance(arguments, dict):
-        raise TypeError("the arguments are not an object")
     running = hashlib.sha256()
     with (
-        Path(get_str(arguments, "tar")).open("rb", buffering=0) as source,
-        Path(get_str(arguments, "output")).open("xb", buffering=0) as target,
+        Path(get_str(request, "tar")).open("rb", buffering=0) as source,
+        Path(get_str(request, "output")).open("xb", buffering=0) as target,
     ):
 
         def consume(piece: bytes) -> None:

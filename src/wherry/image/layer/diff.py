@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from wherry.image.layer.build import PendingLayer, confine
+from wherry.image.layer.build import PendingLayer
+from wherry.image.layer.confine import confined
 from wherry.image.layer.merged import Entry, Folder, open_stack
 from wherry.image.layer.streams import PIECE, Digester
 from wherry.image.layer.writing import Buffered, write_all
@@ -45,11 +46,10 @@ _WHITEOUT_MODE = 0o600
 _OPAQUE_MODE = 0o755
 
 
-def commit(arguments: JsonValue, report: Report) -> JsonValue:
+@confined
+def commit(request: JsonObject, report: Report) -> JsonValue:
     """Makes a layer of the upper directory `upper`; returns its record, or null when nothing changed."""
     del report
-    confine()
-    request = _object(arguments)
     pending = PendingLayer(Path(get_str(request, "layers")), get_str(request, "driver"))
     tar = Path(get_str(request, "tar"))
     try:
