@@ -1,6 +1,7 @@
 """Control groups: version 1, version 2 and what this machine mounts, through the same interface."""
 
 import os
+import signal
 import subprocess
 import time
 
@@ -85,6 +86,37 @@ def test_processes_of_groups_below_are_killed(cgroup: Cgroup, sleeper: subproces
     assert cgroup.processes() == [sleeper.pid]
     cgroup.kill()
     assert sleeper.wait(10) == -9
+
+
+def list_first(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
+    """The next list of a group's processes is one that has become untrue."""
+    stale = [[pid]]
+    processes = Cgroup.processes
+    monkeypatch.setattr(Cgroup, "processes", lambda self: stale.pop() if stale else processes(self))
+
+
+def test_a_process_that_was_born_after_the_list_is_killed(
+    cgroup: Cgroup, sleeper: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = subprocess.Popen(["true"])
+    parent.wait()
+    list_first(monkeypatch, parent.pid)
+    cgroup.kill()
+    assert sleeper.wait(10) == -9
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stranger_that_got_a_dead_members_pid_is_left_alone(
+    cgroup: Cgroup,
+    sleeper: subprocess.Popen,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as stranger:
+        list_first(monkeypatch, stranger.pid)
+        cgroup.kill(number)
+        assert stranger.communicate()[0] is None
+    assert stranger.returncode == 0
 
 
 def test_stats(cgroup: Cgroup, sleeper: subprocess.Popen) -> None:

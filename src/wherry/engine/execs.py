@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -323,7 +322,7 @@ class Execs:
                     output = await _read_all(ours)
                     code = await asyncio.shield(running.exited)
             except TimeoutError:
-                _kill(running.pid)
+                running.kill()
                 raise
         return code, output
 
@@ -461,10 +460,3 @@ async def _read_all(connection: socket.socket) -> bytes:
             parts.append(data)
         size += len(data)
     return b"".join(parts)
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

@@ -149,6 +149,10 @@ class ExecHandle:
         self._peer = peer
         self._forget = forget
 
+    def kill(self) -> None:
+        """SIGKILL, by the shim, which alone knows for certain who that is. Does nothing after its end."""
+        self._peer.send({"op": "kill_exec", "exec_id": self.exec_id})
+
     def release(self) -> None:
         """The exit is recorded: the shim closes the clients' streams. Idempotent."""
         self._forget(self.exec_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 
 from wherry.kernel.tty import set_window_size
@@ -101,6 +102,10 @@ class Program:
         """Sets the window size; without a terminal, or after its end, does nothing."""
         if self.fds.console >= 0:
             set_window_size(self.fds.console, rows, columns)
+
+    def kill(self) -> None:
+        """SIGKILL; to one that has ended and was not reaped yet it does nothing."""
+        signal.pidfd_send_signal(self.fds.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
         """Closes what is not the session's: the root's mount goes when this was its last descriptor."""

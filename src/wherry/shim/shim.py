@@ -144,6 +144,7 @@ class Shim:
             "add_waiter": self._add_waiter,
             "open_root": self._open_root,
             "open_resolver": self._open_resolver,
+            "kill_exec": self._kill_exec,
             "release_exec": self._release_exec,
             "release": self._release,
         }
@@ -360,6 +361,11 @@ class Shim:
             fds.resolver_udp, fds.resolver_streams = open_resolver(fds.pidfd)
         return {}, fds.resolver()
 
+    def _kill_exec(self, message: Message) -> None:
+        program = self._execs.get(get_str(message.body, "exec_id"))
+        if program is not None and program.exit_code is None:
+            program.kill()
+
     def _release_exec(self, message: Message) -> None:
         self._untold_codes.pop(get_str(message.body, "exec_id"), None)
         program = self._ended_execs.pop(get_str(message.body, "exec_id"), None)
@@ -423,13 +429,19 @@ class Shim:
     def _end(self, program: Program) -> None:
         on_drained = self._end_container if program is self._init else self._end_exec
         finished_at_ns = time.time_ns()
+        if program is self._init and get_bool(self._started, "shares_pids"):
+            self._end_leftovers()
         program.fds.close_resolver()
         program.session.drain(lambda: on_drained(program, finished_at_ns))
 
-    def _end_container(self, _: Program, finished_at_ns: int) -> None:
-        if get_bool(self._started, "shares_pids"):
-            # Nobody else ends what init leaves in a pid namespace that is not its own.
+    def _end_leftovers(self) -> None:
+        """Nobody else ends what init leaves in a pid namespace that is not its own."""
+        try:
             self._open_cgroup().kill()
+        except OSError as error:
+            self._warn(f"end what init has left: {error}")
+
+    def _end_container(self, _: Program, finished_at_ns: int) -> None:
         self._finished_at_ns = finished_at_ns
         self._straggler_timer = self._loop.call_later(DRAIN_S, self._report_end)
         self._check_stragglers()

@@ -291,6 +291,32 @@ def test_health_checks_tell_the_state(place: Place) -> None:
     tell(place, story)
 
 
+def test_a_health_check_that_takes_too_long_is_ended(place: Place) -> None:
+    async def story(rig: Rig) -> None:
+        check = Healthcheck(
+            test=("CMD", "sleep", "300"), interval=50_000_000, timeout=200_000_000, retries=1
+        )
+        config = ContainerConfig(image="busybox", cmd=("sleep", "100"), healthcheck=check)
+        identity = await rig.create(config=config)
+        await rig.services.containers.start(identity)
+
+        async def events() -> None:
+            subscription = rig.events.subscribe({})
+            async for event in subscription:
+                if event.action == "exec_die":
+                    assert event.attributes["exitCode"] == "137"
+                    return
+
+        await events()
+        health = rig.services.containers.get(identity).state.health
+        assert health is not None
+        assert health.status is HealthStatus.UNHEALTHY
+        assert health.log[0].output == "Health check exceeded timeout (0.2s)"
+        await rig.services.containers.remove(identity, force=True)
+
+    tell(place, story)
+
+
 def test_a_volume_of_the_image_takes_the_images_files_and_goes_with_rm(place: Place) -> None:
     async def story(rig: Rig) -> None:
         config = ContainerConfig(image="busybox", cmd=("cat", "/etc/group"), volumes=("/etc",))

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from wherry.engine.shims import ShimLaunchError
 from wherry.kernel import syscalls
 from wherry.kernel.consts import MNT, MS
 from wherry.logs.reader import LogReader
+from wherry.shim.streams import DRAIN_S
 
 Play = Callable[[Story], None]
 
@@ -162,7 +164,7 @@ def test_children_of_init_in_the_hosts_pid_namespace_end_with_it(play: Play) -> 
         handle = await bench.launch("sh", "-c", "sleep 600 & echo started", host_pids=True)
         began = time.monotonic()
         await handle.exited
-        assert 1.5 < time.monotonic() - began < 6
+        assert time.monotonic() - began < DRAIN_S  # what held the output has been ended at once
         await handle.release()
         assert bench.read_log(handle.container_id) == "started\n"
 
@@ -274,15 +276,17 @@ def test_slots_cannot_be_told_apart(tmp_path: Path, busybox: Path) -> None:
     script = (
         "cat /proc/self/cgroup; sed 's/^[0-9]* [0-9]* [0-9]*:[0-9]* //' /proc/self/mountinfo; "
         "grep -v -E '^(Pid|NSpid|NStgid|NSpgid|NSsid|Tgid|Ngid|Vm|Rss|.*ctxt|Hugetlb|nonvol|voluntary)' "
-        "/proc/self/status; ls -l /proc/self/fd | wc -l; cat /proc/self/limits /proc/self/oom_score_adj; "
+        "/proc/self/status; ls /proc/self/fd | wc -l; cat /proc/self/limits /proc/self/oom_score_adj; "
         "cut -d' ' -f 4-8,18-20,40-41 /proc/self/stat; ls /proc/self/ns; umask; env; "
         "cat /proc/self/sessionid /proc/self/loginuid 2>/dev/null; ls -A /dev /"
     )
 
+    cgroup_parent = f"/wherry-{secrets.token_hex(4)}"
+
     async def see(slots: int) -> str:
         bench = Bench(tmp_path / str(slots), busybox, slots)
         bench.folder.mkdir()
-        bench.cgroup_parent = "/wherry-same"
+        bench.cgroup_parent = cgroup_parent
         bench.shims = bench._make_shims()
         await bench.shims.start()
         await bench.fill_slots()

@@ -28,6 +28,7 @@ from wherry.runtime.cgroups.stats import BlockEntry, CgroupStats
 from wherry.runtime.spec import Resources
 
 REMOVE_DEADLINE_S = 5.0
+_PIDFDS_AT_ONCE = 256
 KILL_DEADLINE_S = 5.0
 
 __all__ = ["BlockEntry", "Cgroup", "CgroupStats", "cgroup_version", "open_cgroup"]
@@ -164,8 +165,7 @@ class Cgroup:
     def kill(self, signal: int = _signal.SIGKILL) -> None:
         """Send a signal to every process; with SIGKILL thaw, too, and go on until none is left."""
         if signal != _signal.SIGKILL:
-            for pid in self.processes():
-                _send(pid, signal)
+            self._signal_all(signal)
             return
         deadline = time.monotonic() + KILL_DEADLINE_S
         if self.is_unified():
@@ -175,17 +175,42 @@ class Cgroup:
                 if error.errno not in {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP}:
                     raise
         while True:
-            pids = self.processes()
-            for pid in pids:
-                _send(pid, signal)
+            self._signal_all(signal)
             # A frozen task of version 1 does not even die.
             if self.is_frozen():
                 self._set_frozen(frozen=False)
-            if not any(_is_alive(pid) for pid in pids):
+            # Not those that had the signal: one of them may have made another before.
+            if not any(_is_alive(pid) for pid in self.processes()):
                 return
             if time.monotonic() > deadline:
                 raise OSError(errno.EBUSY, "processes survive SIGKILL", self.path)
             time.sleep(0.001)
+
+    def _signal_all(self, signal: int) -> None:
+        """A member may end, and its pid be another process's, between the list and the signal.
+
+        So a member is who was held by a pidfd before a second list named it.
+        """
+        pids = self.processes()
+        for start in range(0, len(pids), _PIDFDS_AT_ONCE):
+            self._signal_members(pids[start : start + _PIDFDS_AT_ONCE], signal)
+
+    def _signal_members(self, pids: list[int], signal: int) -> None:
+        pidfds: dict[int, int] = {}
+        try:
+            for pid in pids:
+                try:
+                    pidfds[pid] = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    continue
+            for pid in pidfds.keys() & self.processes():
+                try:
+                    _signal.pidfd_send_signal(pidfds[pid], signal)
+                except ProcessLookupError:
+                    continue
+        finally:
+            for pidfd in pidfds.values():
+                os.close(pidfd)
 
     def oom_kills(self) -> int:
         """How many processes the kernel has killed for memory."""
@@ -217,8 +242,7 @@ class Cgroup:
             while not _remove_tree(directory):
                 if time.monotonic() > deadline:
                     raise OSError(errno.EBUSY, "the control group is still in use", directory)
-                for pid in self.processes():
-                    _send(pid, _signal.SIGKILL)
+                self._signal_all(_signal.SIGKILL)
                 time.sleep(pause)
                 pause = min(pause * 2, 0.02)
 
@@ -289,13 +313,6 @@ def _remove_tree(directory: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _send(pid: int, signal: int) -> None:
-    try:
-        os.kill(pid, signal)
-    except ProcessLookupError:
-        pass
 
 
 def _is_alive(pid: int) -> bool:
