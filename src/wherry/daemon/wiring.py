@@ -26,6 +26,7 @@ from wherry.daemon.config import OptionError, Options
 from wherry.engine.assembly import ContainerServices
 from wherry.engine.blobsources import BlobSources
 from wherry.engine.build.bases import make_pull
+from wherry.engine.build.remotes import CacheRegistry
 from wherry.engine.builder import Builder
 from wherry.engine.commits import Commits
 from wherry.engine.connections import Connections
@@ -135,6 +136,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
         sources.forget_missing(images.has_blob)
         downloads = Downloads(images, registries.policy, options.max_concurrent_downloads)
         pulls = Pulls(registries, images, downloads, sources)
+        pushes = Pushes(registries, images, sources, options.max_concurrent_uploads)
         builder = Builder(
             settings=settings,
             store=store,
@@ -143,6 +145,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
             shims=shims,
             resolvers=services.resolvers,
             pull=make_pull(pulls),
+            registry=CacheRegistry(registries, downloads, pushes),
             cgroup_version=services.cgroup_version,
             publish=events.publish,
         )
@@ -176,7 +179,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
                     images=images,
                     commits=Commits(services.containers, images, events),
                     pulls=pulls,
-                    pushes=Pushes(registries, images, sources, options.max_concurrent_uploads),
+                    pushes=pushes,
                     distribution=distribution,
                     registries=registries,
                 ).routes(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
+import itertools
 import logging
 import os
 import secrets
@@ -18,11 +18,14 @@ from pathlib import Path
 
 from wherry.build.errors import Span, format_excerpt
 from wherry.engine.build.cache import BuildCache, CacheEntry
-from wherry.engine.build.contexts import BuildContext, Contexts
+from wherry.engine.build.contexts import Contexts
 from wherry.engine.build.execution import Runner
+from wherry.engine.build.exports import CacheExporter
 from wherry.engine.build.fetch import Fetcher
 from wherry.engine.build.flights import Flights
+from wherry.engine.build.imports import CacheImporter
 from wherry.engine.build.layers import Packer, Workspace
+from wherry.engine.build.outputs import Outputs, check_outputs, keeps_image, needs_image
 from wherry.engine.build.records import (
     CANCELLED,
     BuildEvent,
@@ -35,21 +38,21 @@ from wherry.engine.build.records import (
     StepOutput,
 )
 from wherry.engine.build.recovery import keep_promises
+from wherry.engine.build.remotes import CacheRegistry
 from wherry.engine.build.solver import Build, Pull, Services, StageResult, make_image
 from wherry.engine.build.transfer import Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.images import Images
-from wherry.engine.images.worker import run_image_worker
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.store import Store, Table
-from wherry.image.config import descriptor_json
+from wherry.image.config import build_index
 from wherry.image.digest import digest_of
 from wherry.image.reference import parse_reference
-from wherry.lib.jsonvalue import JsonValue
+from wherry.lib.jsonvalue import JsonObject
 from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound, Unavailable
-from wherry.model.image import Descriptor, Image, Platform
+from wherry.model.image import Descriptor, Image
 from wherry.model.oci_image import OCI_INDEX
 
 logger = logging.getLogger(__name__)
@@ -98,6 +101,7 @@ class Builder:
         shims: Launcher,
         resolvers: Resolvers,
         pull: Pull,
+        registry: CacheRegistry,
         cgroup_version: int,
         publish: Callable[[str, str, str, Mapping[str, str]], None],
     ) -> None:
@@ -131,8 +135,10 @@ class Builder:
             fetcher=fetcher,
             working=asyncio.Semaphore(max(2, (os.cpu_count() or 1))),
         )
+        self._outputs = Outputs(images, workspace)
+        self._importer = CacheImporter(images, registry)
+        self._exporter = CacheExporter(images, self._cache, registry, self._outputs)
         self._remembered: list[str] | None = None  # ids, oldest first; read when first needed
-        self._outputs: dict[str, Path] = {}
         self._recovery: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -224,39 +230,103 @@ class Builder:
         for name in options.tags:
             if parse_reference(name).digest:
                 raise InvalidArgument("cannot build tag with digest")
+        check_outputs(options.outputs)
         context, options, dockerfile = await self._services.contexts.receive(options, body)
         try:
             with self._images.building():
-                platforms: Sequence[Platform | None] = options.platforms or (None,)
-                images: list[tuple[Build, StageResult, Image]] = []
-                for platform in platforms:
-                    build = Build(self._services, options, context, dockerfile, report, platform)
+                imported = await self._importer.load(
+                    options, context, lambda text: report(Notice(text=text))
+                )
+                solved: list[StageResult] = []
+                for platform in options.platforms or (None,):
+                    build = Build(
+                        self._services, options, context, dockerfile, report, platform, imported
+                    )
                     builds.append(build)
                     if options.check:
                         await build.plan_all()
-                        continue
-                    solved = await build.run()
-                    image = await make_image(self._images, solved, build.epoch, options.labels)
-                    images.append((build, solved, image))
+                    else:
+                        solved.append(await build.run())
                 warnings = self._warnings(builds, options, report)
                 if options.check:
                     return BuildResult(warnings=warnings)
-                await self._tag(images, tags)
-                output = await self._write_output(images, options, context)
-                image = images[0][2]
-                return BuildResult(
-                    image_id=image.id,
-                    tags=tags,
-                    output=output,
-                    warnings=warnings,
-                    metadata=_metadata(image, tags),
-                )
+                result = await self._deliver(builds, solved, options, tags)
+                caches = await self._export_cache(builds, solved, options, report)
+                return replace(result, caches=caches, warnings=warnings)
         finally:
             for build in builds:
                 for named in build.named_contexts().values():
                     self._services.contexts.discard(named)
             self._services.contexts.discard(context)
             self._images.collect()
+
+    async def _deliver(
+        self,
+        builds: Sequence[Build],
+        solved: Sequence[StageResult],
+        options: BuildOptions,
+        tags: tuple[str, ...],
+    ) -> BuildResult:
+        """Images, tags and outputs. An image that is only asked for as a file does not stay."""
+        images: list[Image] = []
+        keeps = keeps_image(options.outputs)
+        before = set() if keeps else {image.id for image in self._images.all()}
+        if needs_image(options.outputs):
+            for build, stage in zip(builds, solved, strict=True):
+                cache: JsonObject = {}
+                if any(option.type == "inline" for option in options.cache_to):
+                    cache = self._exporter.inline(build.keys, await stage.chain.diff_ids())
+                images.append(
+                    await make_image(self._images, stage, build.epoch, options.labels, cache)
+                )
+        if keeps:
+            await self._tag(images, tags)
+        names = tuple(parse_reference(tag).with_default_tag() for tag in tags)
+        results = [
+            (stage.chain, stage.platform, image)
+            for stage, image in itertools.zip_longest(solved, images)
+        ]
+        outputs = [
+            await self._outputs.write(output, results, names)
+            for output in options.outputs
+            if output.type != "image"
+        ]
+        if not keeps:
+            for image in images:
+                if image.id not in before:
+                    await self._images.remove(image.id)
+        return BuildResult(
+            image_id=images[0].id if images else "",
+            tags=tags if keeps else (),
+            outputs=tuple(outputs),
+            metadata=_metadata(images[0], tags) if images else {},
+        )
+
+    async def _export_cache(
+        self,
+        builds: Sequence[Build],
+        solved: Sequence[StageResult],
+        options: BuildOptions,
+        report: Report,
+    ) -> tuple[str, ...]:
+        """To every `--cache-to`; answers the names of what the client fetches."""
+        caches: list[str] = []
+        keys = dict.fromkeys(key for build in builds for key in build.keys)
+        results = [await stage.chain.diff_ids() for stage in solved]
+        for option in options.cache_to:
+            if option.type == "inline":
+                continue
+            report(Notice(text=f"exporting cache to {option.shown()}\n"))
+            try:
+                name = await self._exporter.export(option, keys, results, options.credentials)
+            except EngineError as error:
+                if option.attributes.get("ignore-error") != "true":
+                    raise
+                name = ""
+                report(Notice(text=f"[Warning] no cache to {option.shown()}: {error}\n"))
+            if option.type == "local":
+                caches.append(name)
+        return tuple(caches)
 
     def _warnings(
         self, builds: Sequence[Build], options: BuildOptions, report: Report
@@ -279,72 +349,36 @@ class Builder:
         if unused and not options.check:
             names = " ".join(unused)
             report(Notice(text=f"[Warning] One or more build-args [{names}] were not consumed\n"))
-        for destination in options.cache_to:
-            report(Notice(text=f"[Warning] the cache is not exported to {destination}\n"))
         return tuple(texts)
 
-    async def _tag(
-        self, images: Sequence[tuple[Build, StageResult, Image]], tags: Sequence[str]
-    ) -> None:
+    async def _tag(self, images: Sequence[Image], tags: Sequence[str]) -> None:
         if len(images) == 1:
             for tag in tags:
-                self._images.tag(images[0][2].id, tag)
+                self._images.tag(images[0].id, tag)
             return
-        index = await self._make_index([image for _, _, image in images])
+        index = await self._make_index(images)
         for tag in tags:
             canonical = parse_reference(tag).with_default_tag().canonical()
-            for _, _, image in reversed(images):
+            for image in reversed(images):
                 self._images.point(canonical, image.id, index)
 
     async def _make_index(self, images: Sequence[Image]) -> Descriptor:
-        entries: list[JsonValue] = [
-            descriptor_json(replace(image.manifest, platform=image.platform))
-            for image in images
-            if image.manifest is not None
-        ]
-        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-        data = json.dumps(document, separators=(",", ":")).encode()
+        data = build_index(
+            [
+                replace(image.manifest, platform=image.platform)
+                for image in images
+                if image.manifest is not None
+            ]
+        )
         digest = digest_of(data)
         await self._images.put_blob(digest, data)
         return Descriptor(media_type=OCI_INDEX, digest=digest, size=len(data))
 
     # ---- outputs
 
-    async def _write_output(
-        self,
-        images: Sequence[tuple[Build, StageResult, Image]],
-        options: BuildOptions,
-        context: BuildContext,
-    ) -> Path | None:
-        kinds = [output.type for output in options.outputs if output.type != "image"]
-        if not kinds:
-            return None
-        del context
-        _, solved, image = images[0]
-        path = self._images.content.tmp / f"build-output-{secrets.token_hex(8)}"
-        with path.open("wb") as file:
-            if kinds[0] in {"local", "tar"}:
-                trees = await self._workspace.trees(solved.chain)
-                await run_image_worker(
-                    "wherry.image.layer.diff:export",
-                    {"trees": [str(tree) for tree in trees], "output": file.fileno()},
-                    fds=(file.fileno(),),
-                )
-            elif kinds[0] in {"oci", "docker"}:
-                refs = list(image.repo_tags) or [image.id]
-                async for piece in self._images.save(refs):
-                    file.write(piece)
-            else:
-                raise InvalidArgument(f'exporter "{kinds[0]}" could not be found')
-        self._outputs[path.name] = path
-        return path
-
     def take_output(self, name: str) -> Path:
         """The file of a build's output; the caller removes it. Raises NotFound."""
-        path = self._outputs.pop(name, None)
-        if path is None:
-            raise NotFound(f"no such build output: {name}")
-        return path
+        return self._outputs.take(name)
 
     # ---- cache and history
 

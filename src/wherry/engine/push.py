@@ -137,26 +137,7 @@ class Pushes:
             for blob in plan.blobs:
                 if blob.shown:
                     say(Progress(status="Preparing", id=blob.shown, detail=True))
-            try:
-                client = await self._choose_client(reference, request.credentials)
-                await run_together(
-                    _BlobPush(
-                        self._images, self._sources, self._registries, client, reference, say
-                    ).run(blob, self._slots)
-                    for blob in plan.blobs
-                )
-                for descriptor, body in plan.manifests[:-1]:
-                    await client.put_manifest(
-                        reference.path, descriptor.digest, descriptor.media_type, body
-                    )
-                descriptor, body = plan.manifests[-1]
-                await client.put_manifest(
-                    reference.path, reference.tag, descriptor.media_type, body
-                )
-            except RegistryFailure as failure:
-                raise translate_push_failure(failure) from failure
-            except OSError as exc:
-                raise Internal(f"push {reference.familiar()}: {exc.strerror}") from exc
+            await self._send(plan, reference, request.credentials, say)
             self._sources.remember(
                 reference.repository, [blob.descriptor.digest for blob in plan.blobs]
             )
@@ -167,6 +148,46 @@ class Pushes:
         self._images.publish("push", image_id, reference.familiar_repository, reference.familiar())
         aux: JsonValue = {"Tag": reference.tag, "Digest": target.digest, "Size": size}
         say(Progress(aux=aux, detail=True))
+
+    async def send(
+        self,
+        reference: Reference,
+        credentials: Credentials,
+        blobs: Sequence[Descriptor],
+        manifest: Descriptor,
+        body: bytes,
+    ) -> None:
+        """A manifest that is no local image's, and its blobs, which the caller protects. Raises EngineError."""
+        shown = tuple(_Blob(descriptor=blob, shown="") for blob in blobs)
+        plan = _Plan(blobs=shown, manifests=((manifest, body),))
+        await self._send(plan, reference, credentials, lambda _: None)
+        self._sources.remember(reference.repository, [blob.digest for blob in blobs])
+
+    async def _send(
+        self,
+        plan: _Plan,
+        reference: Reference,
+        credentials: Credentials,
+        say: Callable[[Progress], None],
+    ) -> None:
+        try:
+            client = await self._choose_client(reference, credentials)
+            await run_together(
+                _BlobPush(
+                    self._images, self._sources, self._registries, client, reference, say
+                ).run(blob, self._slots)
+                for blob in plan.blobs
+            )
+            for descriptor, body in plan.manifests[:-1]:
+                await client.put_manifest(
+                    reference.path, descriptor.digest, descriptor.media_type, body
+                )
+            descriptor, body = plan.manifests[-1]
+            await client.put_manifest(reference.path, reference.tag, descriptor.media_type, body)
+        except RegistryFailure as failure:
+            raise translate_push_failure(failure) from failure
+        except OSError as exc:
+            raise Internal(f"push {reference.familiar()}: {exc.strerror}") from exc
 
     async def _choose_client(
         self, reference: Reference, credentials: Credentials

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wherry.image.content import BadContent
@@ -26,13 +27,14 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.model.container import ContainerConfig, Healthcheck
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Platform
-from wherry.model.oci_image import OCI_MANIFEST
+from wherry.model.oci_image import OCI_INDEX, OCI_MANIFEST
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _HOST_BASE = "io.wherry.host"
+BUILD_CACHE_KEY = "io.wherry.build-cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class ImageConfig:
     host_base: str = (
         ""  # the id of the `host` image that is below; such an image has only its own difference
     )
+    build_cache: JsonObject = field(default_factory=dict)  # written only: `--cache-to type=inline`
 
 
 def parse_json(data: bytes, what: str) -> JsonObject:
@@ -103,6 +106,8 @@ def build_config(config: ImageConfig) -> bytes:
     if config.docker_version:
         document["docker_version"] = config.docker_version
     document["history"] = [_history_json(entry) for entry in config.history]
+    if config.build_cache:
+        document[BUILD_CACHE_KEY] = config.build_cache
     if config.host_base:
         document[_HOST_BASE] = config.host_base
     document["os"] = config.platform.os
@@ -123,6 +128,16 @@ def build_manifest(config: Descriptor, layers: tuple[Descriptor, ...]) -> bytes:
         "mediaType": OCI_MANIFEST,
         "config": descriptor_json(config),
         "layers": [descriptor_json(layer) for layer in layers],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def build_index(manifests: Sequence[Descriptor]) -> bytes:
+    """An OCI index."""
+    document: JsonObject = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [descriptor_json(manifest) for manifest in manifests],
     }
     return json.dumps(document, separators=(",", ":")).encode()
 

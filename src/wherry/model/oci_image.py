@@ -31,6 +31,7 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+CACHE_CONFIG = "application/vnd.wherry.build-cache.v1+json"
 
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
@@ -137,12 +138,14 @@ def _parse_image(document: JsonObject, media_type: str) -> Manifest:
     if "manifests" in document:
         raise BadManifest("an image manifest must not have 'manifests'")
     layers = get_objects(document, "layers")
-    if len(layers) > MAX_LAYERS:
+    config = parse_descriptor(get_object(document, "config"))
+    # The layers of a build cache are those of many steps, not of one root.
+    if len(layers) > (MAX_INDEX_ENTRIES if config.media_type == CACHE_CONFIG else MAX_LAYERS):
         raise BadManifest("max depth exceeded")
     subject = get_object(document, "subject")
     return Manifest(
         media_type=media_type,
-        config=parse_descriptor(get_object(document, "config")),
+        config=config,
         layers=tuple(parse_descriptor(layer) for layer in layers),
         subject=parse_descriptor(subject) if subject else None,
         artifact_type=get_str(document, "artifactType"),

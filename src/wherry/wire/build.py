@@ -20,10 +20,10 @@ class UlimitItem(Struct, kw_only=True, rename="pascal"):
     hard: int = 0
 
 
-class OutputItem(Struct, kw_only=True, rename="pascal"):
-    """One `--output`."""
+class OptionItem(Struct, kw_only=True, rename="pascal"):
+    """One `--output`, `--cache-from` or `--cache-to`."""
 
-    type: str = "image"
+    type: str
     attributes: dict[str, str] = field(default_factory=dict)
 
 
@@ -33,7 +33,9 @@ class BuildPreface(Struct, kw_only=True, rename="pascal"):
     secrets: dict[str, bytes] = field(default_factory=dict)
     ssh: dict[str, str] = field(default_factory=dict)
     contexts: dict[str, str] = field(default_factory=dict)
-    outputs: list[OutputItem] = field(default_factory=list)
+    outputs: list[OptionItem] = field(default_factory=list)
+    cache_from: list[OptionItem] = field(default_factory=list)
+    cache_to: list[OptionItem] = field(default_factory=list)
     no_cache_filter: list[str] = field(default_factory=list)
     dockerfile_text: bytes | None = None
     check: bool = False
@@ -83,7 +85,8 @@ class BuildAux(Struct, kw_only=True):
     """The result."""
 
     id: str = field(name="ID")
-    output: str | UnsetType = field(name="Output", default=UNSET)
+    outputs: list[str] | UnsetType = field(name="Outputs", default=UNSET)
+    caches: list[str] | UnsetType = field(name="Caches", default=UNSET)
     warnings: list[str] | UnsetType = field(name="Warnings", default=UNSET)
     metadata: dict[str, str] | UnsetType = field(name="Metadata", default=UNSET)
 

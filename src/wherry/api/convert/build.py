@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 
 from wherry.api.message import Query
 from wherry.engine.build.cache import CacheEntry
-from wherry.engine.build.records import BuildOptions, HistoryRecord
+from wherry.engine.build.records import BuildOptions, CacheOption, HistoryRecord, Output
 from wherry.engine.builder import CacheMount
 from wherry.model.container import Ulimit
 from wherry.model.errors import InvalidArgument
@@ -17,6 +19,33 @@ from wherry.wire import build as wire
 from wherry.wire.system import BuildCacheRecord
 
 Kind = TypeVar("Kind")
+
+# Attributes by type, with the values that each may have (none: any). Layers always travel as gzip, under OCI's
+# media types, below an image manifest.
+_BOOL = ("true", "false")
+_FORM = {
+    "mode": ("min", "max"),
+    "compression": ("gzip",),
+    "compression-level": (),
+    "force-compression": _BOOL,
+    "oci-mediatypes": ("true",),
+    "image-manifest": ("true",),
+    "ignore-error": _BOOL,
+}
+_CACHE_ATTRIBUTES: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "importer": {"registry": {"ref": ()}, "local": {"src": (), "tag": (), "digest": ()}},
+    "exporter": {
+        "registry": {"ref": (), **_FORM},
+        "local": {"dest": (), "tag": (), **_FORM},
+        "inline": {"mode": ("min",)},
+    },
+}
+_REQUIRED = {
+    ("registry", "importer"): "ref",
+    ("registry", "exporter"): "ref",
+    ("local", "importer"): "src",
+    ("local", "exporter"): "dest",
+}
 
 
 def parse_options(query: Query, registry_config: str) -> BuildOptions:
@@ -48,10 +77,55 @@ def parse_options(query: Query, registry_config: str) -> BuildOptions:
         platforms=tuple(parse_platform(text) for text in platforms),
         quiet=query.flag("q"),
         remote=query.get("remote"),
-        cache_from=tuple(_json(query, "cachefrom", list[str]) or ()),
-        cache_to=tuple(_json(query, "cacheto", list[str]) or ()),
-        credentials=dict(decode_registry_config(registry_config)),
+        classic_cache_from=tuple(_json(query, "cachefrom", list[str]) or ()),
+        cache_to=(CacheOption(type="inline"),) if _wants_inline(build_args) else (),
+        credentials=decode_registry_config(registry_config),
     )
+
+
+def _wants_inline(build_args: Mapping[str, str | None]) -> bool:
+    """BuildKit's build argument for `--cache-to type=inline`."""
+    return build_args.get("BUILDKIT_INLINE_CACHE", "") in {"1", "true"}
+
+
+def with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOptions:
+    """Our own parameters. Raises InvalidArgument."""
+    return replace(
+        options,
+        secrets=preface.secrets,
+        ssh=preface.ssh,
+        contexts=preface.contexts,
+        outputs=tuple(
+            Output(type=item.type, attributes=item.attributes) for item in preface.outputs
+        ),
+        cache_from=tuple(_cache_option(item, "importer") for item in preface.cache_from),
+        cache_to=(
+            *options.cache_to,
+            *(_cache_option(item, "exporter") for item in preface.cache_to),
+        ),
+        no_cache_filter=tuple(preface.no_cache_filter),
+        dockerfile_text=preface.dockerfile_text,
+        check=preface.check,
+        debug=preface.debug,
+    )
+
+
+def _cache_option(item: wire.OptionItem, role: str) -> CacheOption:
+    known = _CACHE_ATTRIBUTES[role]
+    if item.type not in known:
+        raise InvalidArgument(f'unknown cache {role}: "{item.type}"')
+    for name, value in item.attributes.items():
+        values = known[item.type].get(name)
+        if values is None:
+            raise InvalidArgument(f'{item.type} cache {role}: unknown attribute "{name}"')
+        if values and value not in values:
+            raise InvalidArgument(
+                f"{item.type} cache {role}: {name}={value} is not supported ({', '.join(values)})"
+            )
+    required = _REQUIRED.get((item.type, role), "")
+    if required and not item.attributes.get(required):
+        raise InvalidArgument(f"{required} is required for {item.type} cache {role}")
+    return CacheOption(type=item.type, attributes=item.attributes)
 
 
 def _hosts(query: Query) -> tuple[str, ...]:

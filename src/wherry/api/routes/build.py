@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 
-from wherry.api.convert.build import build_history_item, parse_options
+from wherry.api.convert.build import build_history_item, parse_options, with_preface
 from wherry.api.message import JSON_TYPE, Answer, Request, StreamResponse, json_response
 from wherry.api.parameters import parse_filters
 from wherry.api.router import Route
@@ -23,7 +22,6 @@ from wherry.engine.build.records import (
     BuildOptions,
     BuildResult,
     Notice,
-    Output,
     Planned,
     StepDone,
     StepFailed,
@@ -75,7 +73,7 @@ class BuildRoutes:
         is_ours = request.header("content-type") == wire.BUILD_TYPE
         if is_ours:
             preface, body = await _read_preface(body)
-            options = _with_preface(options, preface)
+            options = with_preface(options, preface)
         running = _Running(self._builder, options, body)
         first = await running.first()
         lines = _step_lines if is_ours else _classic_lines
@@ -141,22 +139,6 @@ async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
         yield first
     async for piece in rest:
         yield piece
-
-
-def _with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOptions:
-    return replace(
-        options,
-        secrets=preface.secrets,
-        ssh=preface.ssh,
-        contexts=preface.contexts,
-        outputs=tuple(
-            Output(type=item.type, attributes=item.attributes) for item in preface.outputs
-        ),
-        no_cache_filter=tuple(preface.no_cache_filter),
-        dockerfile_text=preface.dockerfile_text,
-        check=preface.check,
-        debug=preface.debug,
-    )
 
 
 class _Running:
@@ -260,7 +242,8 @@ async def _step_lines(
             wire.BuildLine(
                 aux=wire.BuildAux(
                     id=result.image_id,
-                    output=UNSET if result.output is None else result.output.name,
+                    outputs=list(result.outputs) or UNSET,
+                    caches=list(result.caches) or UNSET,
                     warnings=list(result.warnings),
                     metadata={name: str(value) for name, value in result.metadata.items()},
                 )

@@ -21,7 +21,13 @@ OPTIONS = (
     ("add-host", "", "list", "", 'Add a custom host-to-IP mapping ("host:ip")'),
     ("build-arg", "", "list", "", "Set build-time variables"),
     ("build-context", "", "stringArray", "", 'Additional build contexts (e.g., "name=path")'),
-    ("cache-from", "", "strings", "", "Images to consider as cache sources"),
+    (
+        "cache-from",
+        "",
+        "stringArray",
+        "",
+        'External cache sources (e.g., "user/app:cache", "type=local,src=path")',
+    ),
     ("cache-to", "", "stringArray", "", 'Cache export destinations (e.g., "type=inline")'),
     (
         "cgroup-parent",
@@ -134,7 +140,7 @@ STREAMED = frozenset({"local", "tar", "oci", "docker"})
 
 def run(session: Session, arguments: Arguments) -> int:
     """Builds an image."""
-    from wherry.cli.image.build_context import open_context
+    from wherry.cli.image.build_context import add_cache, open_context
     from wherry.cli.image.build_progress import make_progress
 
     kind = arguments.text("progress", "auto")
@@ -145,11 +151,16 @@ def run(session: Session, arguments: Arguments) -> int:
         outputs = [parse_output(text) for text in arguments.many("output")]
         secrets = dict(read_secret(text) for text in arguments.many("secret"))
         agents = dict(parse_agent(text) for text in arguments.many("ssh"))
+        cache_from = [one for text in arguments.many("cache-from") for one in parse_cache(text)]
+        cache_to = [one for text in arguments.many("cache-to") for one in parse_cache(text)]
     except ValueRefused as exc:
         raise CommandFailed(str(exc)) from exc
     context = open_context(
         arguments.positional[0], arguments.text("file"), arguments.many("build-context")
     )
+    for number, source in enumerate(cache_from):
+        if source.kind == "local":
+            add_cache(context, number, source.attributes.get("src", ""))
     client = session.client
     is_ours = "wherry" in client.system.ping().get("server", "").lower()
     body = context.stream()
@@ -158,9 +169,9 @@ def run(session: Session, arguments: Arguments) -> int:
             "Secrets": {**secrets},
             "Ssh": {**agents},
             "Contexts": dict(context.named),
-            "Outputs": [
-                {"Type": output.kind, "Attributes": dict(output.attributes)} for output in outputs
-            ],
+            "Outputs": [_option(output) for output in outputs],
+            "CacheFrom": [_option(source) for source in cache_from],
+            "CacheTo": [_option(destination) for destination in cache_to],
             "NoCacheFilter": [*arguments.many("no-cache-filter")],
             "DockerfileText": context.dockerfile_text,
             "Check": arguments.flag("check"),
@@ -168,13 +179,20 @@ def run(session: Session, arguments: Arguments) -> int:
         }
         encoded = encode(preface).encode()
         body = itertools.chain([len(encoded).to_bytes(8, "big") + encoded], body)
-    elif secrets or agents or outputs or context.named or context.dockerfile_text is not None:
+    elif (
+        secrets
+        or agents
+        or outputs
+        or cache_to
+        or context.named
+        or context.dockerfile_text is not None
+    ):
         raise CommandFailed("this engine has only the classic builder, which cannot do that")
     progress = make_progress(kind, quiet=quiet)
     try:
         progress.follow(
             client.builder.build(
-                _encode_query(arguments, context),
+                _encode_query(arguments, context, [] if is_ours else cache_from),
                 body,
                 registry_config=_registry_config(session),
                 content_type=BUILD_TYPE if is_ours else "application/x-tar",
@@ -185,6 +203,13 @@ def run(session: Session, arguments: Arguments) -> int:
             line_error(str(exc))
             return _open_shell(progress.hint)
         raise
+    for destination, name in zip(
+        [option.attributes.get("dest", "") for option in cache_to if option.kind == "local"],
+        strings_of(progress.result, "Caches"),
+        strict=False,
+    ):
+        if name:
+            _unpack(session, destination, name)
     return _finish(session, arguments, outputs, progress.result, quiet=quiet)
 
 
@@ -220,6 +245,34 @@ def parse_output(text: str) -> OutputOption:
     if kind in {"local", "oci"} and not destination:
         raise ValueRefused(f"dest is required for {kind} output")
     return OutputOption(kind, attributes, destination)
+
+
+class CacheOption:
+    """One --cache-from or --cache-to."""
+
+    __slots__ = ("attributes", "kind")
+
+    def __init__(self, kind: str, attributes: dict[str, str]) -> None:
+        self.kind = kind
+        self.attributes = attributes
+
+
+def parse_cache(text: str) -> list[CacheOption]:
+    """`type=registry,ref=…`, or references alone; raises ValueRefused."""
+    from wherry.cli.flags import split_csv
+
+    if "=" not in text:
+        return [CacheOption("registry", {"ref": reference}) for reference in split_csv(text)]
+    attributes: dict[str, str] = {}
+    for field in split_csv(text):
+        name, separator, value = field.partition("=")
+        if not separator:
+            raise ValueRefused(f"invalid value {field}")
+        attributes[name.strip().lower()] = value
+    kind = attributes.pop("type", "")
+    if not kind:
+        raise ValueRefused(f"type required form> {text}")
+    return [CacheOption(kind, attributes)]
 
 
 def read_secret(text: str) -> tuple[str, str]:
@@ -271,7 +324,11 @@ def parse_agent(text: str) -> tuple[str, str]:
     return identity or "default", os.path.abspath(path)
 
 
-def _encode_query(arguments: Arguments, context: Context) -> str:
+def _option(option: OutputOption | CacheOption) -> Json:
+    return {"Type": option.kind, "Attributes": dict(option.attributes)}
+
+
+def _encode_query(arguments: Arguments, context: Context, cache_from: list[CacheOption]) -> str:
     from wherry.cli import flags
     from wherry.client.transport import build_query
 
@@ -310,8 +367,9 @@ def _encode_query(arguments: Arguments, context: Context) -> str:
         buildargs=encode(build_args) if build_args else "",
         labels=encode(labels) if labels else "",
         ulimits=encode(ulimits) if ulimits else "",
-        cachefrom=encode([*many("cache-from")]) if many("cache-from") else "",
-        cacheto=encode([*many("cache-to")]) if many("cache-to") else "",
+        cachefrom=encode([source.attributes.get("ref", "") for source in cache_from])
+        if cache_from
+        else "",
         version="1",
     )
     repeated = [("t", tag) for tag in many("tag")]
@@ -348,11 +406,9 @@ def _finish(
 
         with open(arguments.text("metadata-file"), "w", encoding="utf-8") as file:
             file.write(indent_json(mapping_of(result, "Metadata"), "  ") + "\n")
-    name = text_of(result, "Output")
-    for output in outputs:
-        if name and output.kind in STREAMED:
-            _receive(session, output, name)
-            break
+    streamed = [output for output in outputs if output.kind in STREAMED]
+    for output, name in zip(streamed, strings_of(result, "Outputs"), strict=False):
+        _receive(session, output, name)
     if arguments.flag("push") or any(output.attributes.get("push") == "true" for output in outputs):
         _push(session, arguments.many("tag"), quiet=quiet)
     if quiet:
@@ -379,19 +435,23 @@ def _report_check(warnings: list[str]) -> int:
 
 
 def _receive(session: Session, output: OutputOption, name: str) -> None:
-    response = session.client.builder.output(name)
     if output.kind == "local":
-        from wherry.cli.archive import unpack
-
-        os.makedirs(output.destination, exist_ok=True)
-        unpack(response.chunks(), output.destination)
+        _unpack(session, output.destination, name)
         return
     from wherry.cli.save_to import save_to
 
+    response = session.client.builder.output(name)
     path = "" if output.destination in {"", "-"} else output.destination
     if not path and is_terminal(1):
         raise CommandFailed("dest file is required for tar exporter. refusing to write to console")
     save_to(path, response.chunks())
+
+
+def _unpack(session: Session, folder: str, name: str) -> None:
+    from wherry.cli.archive import unpack
+
+    os.makedirs(folder, exist_ok=True)
+    unpack(session.client.builder.output(name).chunks(), folder)
 
 
 def _push(session: Session, tags: list[str], *, quiet: bool) -> None:

@@ -189,8 +189,17 @@ def _add_named(context: Context, named: list[str]) -> None:
             )
         context.named[name] = "local"
         folders.append((name, os.path.abspath(value)))
-    if not folders:
-        return
+    if folders:
+        _add_folders(context, folders)
+
+
+def add_cache(context: Context, number: int, folder: str) -> None:
+    """The folder of a `--cache-from type=local`; one that is not there yet gives no cache."""
+    if os.path.isdir(folder):
+        _add_folders(context, [(f"cache={number}", os.path.abspath(folder))])
+
+
+def _add_folders(context: Context, folders: list[tuple[str, str]]) -> None:
     inner = context.stream
 
     def stream() -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from wherry.engine.build.solver import Pull
 from wherry.engine.pull import PullRequest, Pulls
 from wherry.image.reference import parse_reference
 from wherry.model.image import Platform
-from wherry.registry.auth import ANONYMOUS, Credentials
+from wherry.registry.auth import ANONYMOUS
 
 _LASTING = ("Pulling from", "Pull complete", "Digest:", "Status:", "Already exists")
 
@@ -24,11 +24,10 @@ def make_pull(pulls: Pulls) -> Pull:
         say: Callable[[str], None],
     ) -> None:
         reference = parse_reference(name).with_default_tag()
-        credentials = options.credentials.get(reference.domain)
         request = PullRequest(
             reference=reference,
             platform=platform,
-            credentials=credentials if isinstance(credentials, Credentials) else ANONYMOUS,
+            credentials=options.credentials.get(reference.domain, ANONYMOUS),
         )
         async for line in pulls.pull(request):
             if line.status.startswith(_LASTING):

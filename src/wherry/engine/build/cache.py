@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,6 +59,10 @@ class BuildCache:
         self._records[key] = record
         return record
 
+    def peek(self, key: str) -> CacheRecord | None:
+        """The record, its use not noted."""
+        return self._records.get(key)
+
     def put(self, key: str, record: CacheRecord) -> None:
         """Inserts or replaces."""
         self._records[key] = record
@@ -95,7 +99,7 @@ class BuildCache:
         self._records.pop(key, None)
         self._table.delete(key)
 
-    def save_uses(self, keys: Sequence[str]) -> None:
+    def save_uses(self, keys: Iterable[str]) -> None:
         """Writes when records were used last, once a build."""
         with self._store.transaction():
             for key in keys:

@@ -48,6 +48,14 @@ class BuildContext:
             file.seek(entry.offset)
             return file.read(entry.size)
 
+    def cache_folder(self, number: int) -> BuildContext:
+        """The folder of a `--cache-from type=local`, which travels inside the body as named contexts do.
+
+        No named context can be called so: its name ends at the first `=`.
+        """
+        below = self.whole.below(f"{NAMED_PREFIX}/cache={number}")
+        return replace(self, whole=below, index=below)
+
     async def unpacked(self) -> Path:
         """The context as a folder; made once."""
         if self._unpacked is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from wherry.build.errors import Span, format_excerpt
 from wherry.model.container import Ulimit
 from wherry.model.errors import EngineError
 from wherry.model.image import Platform
+from wherry.registry.auth import Credentials
 
 CANCELLED = "build cancelled"
 
@@ -20,6 +20,18 @@ class Output:
 
     type: str = "image"
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOption:
+    """One `--cache-from` or `--cache-to`: type is registry (attribute `ref`), local or inline."""
+
+    type: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self) -> str:
+        """As a person would name it."""
+        return self.attributes.get("ref") or self.attributes.get("src") or self.type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +66,12 @@ class BuildOptions:
     ssh: Mapping[str, str] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
-    cache_from: tuple[str, ...] = ()
-    cache_to: tuple[str, ...] = ()
+    classic_cache_from: tuple[str, ...] = ()  # images; when none is here, nothing is cached
+    cache_from: tuple[CacheOption, ...] = ()
+    cache_to: tuple[CacheOption, ...] = ()
     check: bool = False
     debug: bool = False
-    credentials: Mapping[str, object] = field(default_factory=dict, repr=False)
+    credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +185,13 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """The end of a build that succeeded."""
+    """The end of a build that succeeded. Outputs and caches are names of files to fetch, in the order of the
+    options that asked for one."""
 
     image_id: str = ""
     tags: tuple[str, ...] = ()
-    output: Path | None = None
+    outputs: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
 

@@ -43,6 +43,7 @@ from wherry.engine.build.contexts import BuildContext, Contexts
 from wherry.engine.build.execution import Runner, new_container_id
 from wherry.engine.build.fetch import Fetcher
 from wherry.engine.build.flights import Done, Flights, Listener
+from wherry.engine.build.imports import ImportedCache
 from wherry.engine.build.layers import Chain, Layer, Packer, Solved, Workspace
 from wherry.engine.build.records import (
     BuildOptions,
@@ -59,6 +60,7 @@ from wherry.engine.build.transfer import Source, Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
 from wherry.image.config import ImageConfig
+from wherry.lib.jsonvalue import JsonObject
 from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
 from wherry.model.image import Digest, HistoryEntry, Image, Platform
 from wherry.model.platforms import format_platform, host_platform, parse_platform
@@ -112,6 +114,7 @@ async def make_image(
     solved: StageResult,
     epoch: int | None,
     labels: Mapping[str, str] | None = None,
+    build_cache: JsonObject | None = None,
 ) -> Image:
     """The image that a stage's state is. The caller is `images.building`."""
     config = solved.state.config
@@ -130,6 +133,7 @@ async def make_image(
         history=_mark_empty(solved, diff_ids),
         created=created,
         author=solved.state.author,
+        build_cache=build_cache or {},
     )
     return await images.make_image(made, solved.base)
 
@@ -161,6 +165,7 @@ class Build:
         dockerfile: bytes,
         report: Report,
         platform: Platform | None = None,
+        imported: ImportedCache | None = None,
     ) -> None:
         self._services = services
         self._options = options
@@ -183,7 +188,8 @@ class Build:
         self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
         self._recording: set[asyncio.Task[None]] = set()
         self._held: list[Layer] = []
-        self._used_keys: list[str] = []
+        self._imported = imported or ImportedCache(services.images)
+        self.keys: dict[str, None] = {}  # of all steps, as far as they were done or found
 
     def _resolve(self) -> Resolution:
         return resolve(
@@ -232,6 +238,7 @@ class Build:
         self._announce()
         try:
             result = await self._solve(self.target.index)
+            await self._fetch(result.chain)
             await result.chain.diff_ids()
             return result
         finally:
@@ -244,7 +251,8 @@ class Build:
             for task in self._stages.values():
                 if not task.cancelled():
                     task.exception()
-            self._services.cache.save_uses(self._used_keys)
+            self._imported.keep(self.keys, self._services.cache)
+            self._services.cache.save_uses(self.keys)
             self._let_go()
 
     def unused_args(self) -> list[str]:
@@ -416,7 +424,7 @@ class Build:
 
     def _has_no_cache_source(self) -> bool:
         """`--cache-from` images, none of which is here: as the classic builder, nothing is taken from elsewhere."""
-        sources = self._options.cache_from
+        sources = self._options.classic_cache_from
         return bool(sources) and not any(map(self._services.images.find_image, sources))
 
     async def _solve_step(
@@ -467,10 +475,11 @@ class Build:
     def _solve_config(self, step: Step, before: StageResult, *, no_cache: bool) -> Solved:
         """A step that only changes the config: the cache knows when it was first done."""
         key = cachekey.digest_of(["config", before.shown, before.key, step.created_by])
-        record = None if no_cache else self._services.cache.find(key)
+        record = None if no_cache else self._find(key)
         if record is not None and self.epoch is None:
             return Solved(chain=before.chain, key=before.key, cached=True, created=record.created)
         created = self._now()
+        self.keys[key] = None
         self._services.cache.put(
             key, CacheRecord(result=key, kind="internal", created=created, last_used=now())
         )
@@ -520,6 +529,8 @@ class Build:
                 if source.context is not None:
                     sources[at] = await source.context.unpacked()
         self._report(StepStarted(number=number, container=container))
+        trees = [source for source in sources.values() if isinstance(source, Chain)]
+        await self._fetch(before.chain, *trees)
 
         async def do(output: Listener) -> Done:
             async with self._services.working:
@@ -560,6 +571,7 @@ class Build:
             self._report(StepStarted(number=number, cached=True))
             return found
         self._report(StepStarted(number=number))
+        await self._fetch(before.chain, prepared.tree or Chain())
 
         async def do(output: Listener) -> Done:
             del output
@@ -585,7 +597,7 @@ class Build:
         if found is not None:
             if began and done.layer is not None and done.layer.upper is not None:
                 self._services.workspace.discard(done.layer.upper.parent)
-            record = self._services.cache.find(content)
+            record = self._find(content)
             if record is not None:
                 self._services.cache.put(key, record)
             return found
@@ -608,6 +620,7 @@ class Build:
             self._report(StepStarted(number=number, cached=True))
             return found
         self._report(StepStarted(number=number))
+        await self._fetch(before.chain)
 
         async def do(output: Listener) -> Done:
             del output
@@ -653,25 +666,38 @@ class Build:
             return None
         fresh = self._services.cache.fresh.get(key)
         if fresh is not None:
+            self.keys[key] = None
             for layer in fresh.chain.layers:
                 if layer.upper is not None:
                     layer.users += 1
                     self._held.append(layer)
             return replace(fresh, cached=True)
-        record = self._services.cache.find(key)
+        record = self._find(key)
         if record is None:
             return None
-        self._used_keys.append(key)
         chain = before.chain
         if list(record.layers) != [layer.diff_id for layer in chain.layers]:
             chain = Chain.of(record.layers, over_host=chain.over_host)
         created = self._now(record.created)
         return Solved(chain=chain, key=record.result, cached=True, created=created)
 
+    def _find(self, key: str) -> CacheRecord | None:
+        """What this store's cache knows of a step, or what `--cache-from` gave."""
+        record = self._services.cache.find(key) or self._imported.find(key)
+        if record is not None:
+            self.keys[key] = None
+        return record
+
+    async def _fetch(self, *chains: Chain) -> None:
+        """Has the layers here that the cache of another store promised."""
+        layers = [layer.diff_id for chain in chains for layer in chain.layers]
+        await self._imported.fetch(dict.fromkeys(d for d in layers if d is not None))
+
     def _record(self, key: str, solved: Solved, step: Step, layer: Layer | None) -> None:
         """Remembers the step as soon as its layers are durable."""
         cache = self._services.cache
         cache.fresh[key] = solved
+        self.keys[key] = None
         promised = CacheRecord(
             result=solved.key,
             description=step.name,

@@ -58,7 +58,7 @@ async def save(images: Images, chosen: Chosen) -> AsyncIterator[bytes]:
 async def export(images: Images, key: str) -> AsyncIterator[bytes]:
     """The merged root of a snapshot as a tar, without the engine's mount points."""
     trees = await run_blocking(images.trees_of, key)
-    request: dict[str, JsonValue] = {"trees": [str(tree) for tree in trees]}
+    request: dict[str, JsonValue] = {"roots": [{"trees": [str(tree) for tree in trees]}]}
     async for data in stream_worker("wherry.image.layer.diff:export", request):
         yield data
 

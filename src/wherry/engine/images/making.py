@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -290,8 +291,36 @@ async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Des
     return packed
 
 
+async def portable_layers(images: Images, diff_ids: Sequence[Digest]) -> tuple[Descriptor, ...]:
+    """Layers as blobs that can travel: as one came with an image, else compressed now.
+
+    The caller holds the collector: nothing names the new blobs.
+    """
+    known: dict[Digest, Descriptor] = {}
+    for record in images.catalog.images():
+        if record.manifest is None or not images.has_blob(record.manifest.digest):
+            continue
+        manifest = parse_image_manifest(await images.read_blob(record.manifest.digest))
+        if not manifest.is_image:
+            continue
+        for diff_id, layer in zip(images.get(record.id).diff_ids, manifest.layers, strict=False):
+            if layer.media_type not in _UNCOMPRESSED and images.has_blob(layer.digest):
+                known.setdefault(diff_id, layer)
+    plain = [diff_id for diff_id in diff_ids if diff_id not in known]
+    packed = await asyncio.gather(
+        *(
+            _compress(images, Descriptor(media_type=OCI_LAYER, digest=diff_id, size=0))
+            for diff_id in plain
+        )
+    )
+    known.update(zip(plain, packed, strict=True))
+    return tuple(known[diff_id] for diff_id in diff_ids)
+
+
 async def _compress(images: Images, layer: Descriptor) -> Descriptor:
-    output = images.content.tmp / f"gzip-{layer.digest.partition(':')[2][:32]}-{os.getpid()}"
+    output = (
+        images.content.tmp / f"gzip-{layer.digest.partition(':')[2][:32]}-{secrets.token_hex(4)}"
+    )
     try:
         result = await run_image_worker(
             "wherry.image.layer.compress:compress",

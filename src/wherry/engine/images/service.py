@@ -451,6 +451,10 @@ class Images:
         """Images as one archive, docker-archive and OCI layout in one. Raises NoSuchImage at once."""
         return exporting.save(self, exporting.choose(self, refs, platform))
 
+    def save_as(self, chosen: exporting.Chosen) -> AsyncIterator[bytes]:
+        """Images under other names than they have here, as one archive."""
+        return exporting.save(self, chosen)
+
     async def import_(
         self,
         stream: AsyncIterator[bytes],
@@ -533,6 +537,10 @@ class Images:
         with BuildKit: its last name takes it away.
         """
         return await making.make_image(self, config, base=base)
+
+    async def portable_layers(self, diff_ids: Sequence[Digest]) -> tuple[Descriptor, ...]:
+        """Layers as compressed blobs. The caller is `building`."""
+        return await making.portable_layers(self, diff_ids)
 
     # ---- giving content out (ImageSource)
 

@@ -17,7 +17,14 @@ from wherry.image.layer.confine import confined
 from wherry.image.layer.merged import Entry, Folder, open_stack
 from wherry.image.layer.streams import PIECE, Digester
 from wherry.image.layer.writing import Buffered, write_all
-from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str, get_strings
+from wherry.lib.jsonvalue import (
+    JsonObject,
+    JsonValue,
+    get_int,
+    get_objects,
+    get_str,
+    get_strings,
+)
 from wherry.lib.tar.reader import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -76,13 +83,14 @@ def commit(request: JsonObject, report: Report) -> JsonValue:
 
 
 def export(arguments: JsonValue, report: Report) -> JsonValue:
-    """Writes the merged view of `trees` as a tar to descriptor `output`."""
+    """Writes the merged view of each of `roots` ({trees, and prefix of names}) as one tar to descriptor `output`."""
     del report
     request = _object(arguments)
     output = get_int(request, "output", -1)
     writer = _Archiver(lambda data: write_all(output, data))
-    with open_stack(get_strings(request, "trees")) as root:
-        writer.add_tree(root)
+    for root in get_objects(request, "roots"):
+        with open_stack(get_strings(root, "trees")) as folder:
+            writer.add_tree(folder, os.fsencode(get_str(root, "prefix")))
     writer.close()
     return None
 

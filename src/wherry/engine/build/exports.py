@@ -1,0 +1,109 @@
+"""`--cache-to`: the records of a build and their layers, in the image's config, in a registry or as an OCI layout.
+
+`mode=min` gives what the result's own layers were made by, `mode=max` every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from wherry.engine.build.cache import BuildCache
+from wherry.engine.build.cachefile import build_cache_config, build_records
+from wherry.engine.build.outputs import Outputs
+from wherry.engine.build.records import CacheOption, CacheRecord
+from wherry.engine.build.remotes import CacheRegistry
+from wherry.engine.images import Images
+from wherry.engine.images.worker import run_image_worker
+from wherry.image.config import build_index, build_manifest
+from wherry.image.digest import digest_of
+from wherry.image.save import build_members
+from wherry.lib.jsonvalue import JsonObject
+from wherry.model.image import Descriptor, Digest
+from wherry.model.oci_image import CACHE_CONFIG, OCI_MANIFEST
+from wherry.registry.auth import Credentials
+
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class CacheExporter:
+    """Writes the cache of a build. The caller is `images.building`."""
+
+    def __init__(
+        self, images: Images, cache: BuildCache, registry: CacheRegistry, outputs: Outputs
+    ) -> None:
+        self._images = images
+        self._cache = cache
+        self._registry = registry
+        self._outputs = outputs
+
+    def inline(self, keys: Iterable[str], diff_ids: Sequence[Digest]) -> JsonObject:
+        """What goes into the config of an image with these layers."""
+        return build_records(self._choose(keys, [diff_ids]), diff_ids)
+
+    async def export(
+        self,
+        option: CacheOption,
+        keys: Iterable[str],
+        results: Sequence[Sequence[Digest]],
+        credentials: Mapping[str, Credentials],
+    ) -> str:
+        """Writes to a registry, or the tar of an OCI layout, whose name it answers. Raises EngineError."""
+        everything = option.attributes.get("mode") == "max"
+        records = self._choose(keys, None if everything else results)
+        needed = dict.fromkeys(Digest(layer) for r in records.values() for layer in r.layers)
+        diff_ids = tuple(needed)
+        config = build_cache_config(build_records(records, diff_ids), diff_ids)
+        layers = await self._images.portable_layers(diff_ids)
+        described = Descriptor(media_type=CACHE_CONFIG, digest=digest_of(config), size=len(config))
+        body = build_manifest(described, layers)
+        manifest = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(body), size=len(body))
+        await self._images.put_blob(described.digest, config)
+        if option.type == "registry":
+            blobs = tuple({blob.digest: blob for blob in (*layers, described)}.values())
+            ref = option.attributes["ref"]
+            await self._registry.write(ref, credentials, blobs, manifest, body)
+            return ""
+        await self._images.put_blob(manifest.digest, body)
+        name = {"org.opencontainers.image.ref.name": option.attributes.get("tag", "latest")}
+        return await self._write_layout(
+            replace(manifest, annotations=name), [manifest, *layers, described]
+        )
+
+    async def _write_layout(self, manifest: Descriptor, blobs: Sequence[Descriptor]) -> str:
+        digests = {blob.digest: 0 for blob in blobs}
+        members = build_members(
+            {"index.json": build_index([manifest]), "oci-layout": LAYOUT},
+            digests,
+            {digest: self._images.blob_path(digest) for digest in digests},
+        )
+        path = self._outputs.new_path()
+        with path.open("wb") as file:
+            await run_image_worker(
+                "wherry.image.save:save",
+                {"members": members, "output": file.fileno()},
+                fds=(file.fileno(),),
+            )
+        return self._outputs.offer(path)
+
+    def _choose(
+        self, keys: Iterable[str], results: Sequence[Sequence[Digest]] | None
+    ) -> dict[str, CacheRecord]:
+        chosen: dict[str, CacheRecord] = {}
+        waiting, seen = list(keys), set[str]()
+        while waiting:
+            key = waiting.pop()
+            record = self._cache.peek(key)
+            if record is None or key in seen:
+                continue
+            seen.add(key)
+            if results is None or _is_part(record, results):
+                chosen[key] = record
+            if record.result != key:
+                waiting.append(record.result)  # the same step by its content
+        return chosen
+
+
+def _is_part(record: CacheRecord, results: Sequence[Sequence[Digest]]) -> bool:
+    count = len(record.layers)
+    return any(record.layers == tuple(result[:count]) for result in results)

@@ -1,0 +1,181 @@
+"""`--cache-from`: records of steps from an image, a registry or a folder, and the layers when a step needs them.
+
+A source that cannot be read costs the build its cache and nothing else: a line says why. Layers are fetched
+late, so that a stage whose files are in no later step costs no bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from wherry.engine.build.cache import BuildCache
+from wherry.engine.build.cachefile import parse_cache_config
+from wherry.engine.build.contexts import BuildContext
+from wherry.engine.build.records import BuildOptions, CacheOption, CacheRecord
+from wherry.engine.build.remotes import CacheRegistry, Fetch
+from wherry.engine.images import Images
+from wherry.engine.pull import run_together
+from wherry.image.content import BadContent
+from wherry.image.save import blob_name
+from wherry.lib.blocking import run_blocking
+from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
+from wherry.model.image import Descriptor, Digest
+from wherry.model.oci_image import BadManifest, parse_image_manifest, parse_index
+
+_PIECE = 1 << 20
+
+
+class ImportedCache:
+    """Records that are not in this store's cache, for one build."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._records: dict[str, CacheRecord] = {}
+        self._layers: dict[str, tuple[Descriptor, Fetch]] = {}
+
+    def add(self, config: bytes, layers: tuple[Descriptor, ...], fetch: Fetch) -> bool:
+        """Takes in what one source has; whether that is anything. Raises BadContent."""
+        records, diff_ids = parse_cache_config(config)
+        if records and len(diff_ids) != len(layers):
+            raise BadContent("cache config: its layers are not those of the manifest")
+        self._records.update(records)
+        for diff_id, layer in zip(diff_ids, layers, strict=False):
+            self._layers.setdefault(diff_id, (layer, fetch))
+        return bool(records)
+
+    def find(self, key: str) -> CacheRecord | None:
+        """The record; its layers are here or can be fetched."""
+        return self._records.get(key)
+
+    async def fetch(self, diff_ids: Iterable[Digest]) -> None:
+        """Returns when the layers are here. Raises EngineError."""
+        wanted = [
+            (diff_id, *self._layers[diff_id])
+            for diff_id in diff_ids
+            if diff_id in self._layers and not self._images.layers.has(diff_id)
+        ]
+        await run_together(fetch(descriptor, diff_id) for diff_id, descriptor, fetch in wanted)
+
+    def keep(self, keys: Iterable[str], cache: BuildCache) -> None:
+        """Records of these keys become this store's own where their layers have come."""
+        layers = self._images.layers
+        for key in keys:
+            record = self._records.get(key)
+            if record is None or cache.peek(key) is not None:
+                continue
+            found = [layers.find(Digest(diff_id)) for diff_id in record.layers]
+            if all(found):
+                own = found[-1].size_bytes if found and found[-1] is not None else 0
+                cache.put(key, replace(record, size_bytes=own if record.kind != "internal" else 0))
+
+
+class CacheImporter:
+    """Reads the sources of a build."""
+
+    def __init__(self, images: Images, registry: CacheRegistry) -> None:
+        self._images = images
+        self._registry = registry
+        self._taking_in = asyncio.Lock()  # two builds may want one blob
+
+    async def load(
+        self, options: BuildOptions, context: BuildContext, say: Callable[[str], None]
+    ) -> ImportedCache:
+        """All sources; what cannot be read is said. The caller is `images.building`."""
+        cache = ImportedCache(self._images)
+        for name in options.classic_cache_from:
+            await self._load_image(cache, name)
+        for number, source in enumerate(options.cache_from):
+            try:
+                if source.type == "local":
+                    await self._load_folder(cache, context, number, source)
+                elif not await self._load_image(cache, source.attributes["ref"]):
+                    await self._load_reference(cache, source.attributes["ref"], options, say)
+            except (EngineError, BadContent) as error:
+                say(f"[Warning] no cache from {source.shown()}: {error}\n")
+        return cache
+
+    async def _load_image(self, cache: ImportedCache, ref: str) -> bool:
+        """Whether the reference is an image here with its cache in it."""
+        try:
+            image = self._images.get(ref)
+        except (NoSuchImage, InvalidArgument):
+            return False
+        if image.manifest is None:
+            return False
+        config = await self._images.read_blob(Digest(image.id))
+        manifest = parse_image_manifest(await self._images.read_blob(image.manifest.digest))
+        return cache.add(config, manifest.layers, _is_here)
+
+    async def _load_reference(
+        self,
+        cache: ImportedCache,
+        ref: str,
+        options: BuildOptions,
+        say: Callable[[str], None],
+    ) -> None:
+        say(f"importing cache manifest from {ref}\n")
+        for config, layers, fetch in await self._registry.read(ref, options.credentials):
+            cache.add(config, layers, fetch)
+
+    async def _load_folder(
+        self, cache: ImportedCache, context: BuildContext, number: int, source: CacheOption
+    ) -> None:
+        folder = context.cache_folder(number)
+
+        def read(digest: Digest) -> bytes:
+            entry = folder.whole.find(blob_name(digest))
+            data = folder.read(blob_name(digest))
+            if entry is None or data is None or f"sha256:{entry.digest}" != digest:
+                raise BadContent(f"blob {digest} is missing or damaged")
+            return data
+
+        manifest = parse_image_manifest(read(_find_manifest(folder.read("index.json"), source)))
+
+        async def fetch(descriptor: Descriptor, diff_id: Digest) -> None:
+            async with self._taking_in:
+                if not self._images.has_layer(diff_id):
+                    await self._take_in(folder, descriptor, diff_id)
+
+        cache.add(read(manifest.config.digest), manifest.layers, fetch)
+
+    async def _take_in(self, folder: BuildContext, descriptor: Descriptor, diff_id: Digest) -> None:
+        entry = folder.whole.find(blob_name(descriptor.digest))
+        if entry is None or entry.size != descriptor.size:
+            raise BadContent(f"blob {descriptor.digest} is missing or damaged")
+        partial = self._images.partial_path(descriptor.digest)
+
+        def copy() -> None:
+            with folder.tar.open("rb") as source, partial.open("wb") as target:
+                source.seek(entry.offset)
+                remaining = entry.size
+                while piece := source.read(min(_PIECE, remaining)):
+                    target.write(piece)
+                    remaining -= len(piece)
+
+        await run_blocking(copy)
+        ingest = self._images.begin_layer(descriptor, diff_id)
+        try:
+            ingest.advance(descriptor.size)
+            await ingest.finish()
+        finally:
+            await ingest.abort()
+
+
+def _find_manifest(index: bytes | None, source: CacheOption) -> Digest:
+    wanted = source.attributes.get("digest", "")
+    tag = source.attributes.get("tag", "latest")
+    try:
+        document = parse_index(index or b"")
+    except BadManifest as error:
+        raise BadContent(f"could not read index.json: {error}") from error
+    for entry in document.entries:
+        name = entry.annotations.get("org.opencontainers.image.ref.name", "latest")
+        if entry.digest == wanted or (not wanted and name == tag):
+            return entry.digest
+    raise BadContent(f"it has no {wanted or tag}")
+
+
+async def _is_here(descriptor: Descriptor, diff_id: Digest) -> None:
+    raise BadContent(f"layer {diff_id} of a local image has gone ({descriptor.digest})")
