@@ -275,7 +275,7 @@ def test_slots_cannot_be_told_apart(tmp_path: Path, busybox: Path) -> None:
     """What a container sees of itself is the same, whether it was prepared ahead or not."""
     script = (
         "cat /proc/self/cgroup; sed 's/^[0-9]* [0-9]* [0-9]*:[0-9]* //' /proc/self/mountinfo; "
-        "grep -v -E '^(Pid|NSpid|NStgid|NSpgid|NSsid|Tgid|Ngid|Vm|Rss|.*ctxt|Hugetlb|nonvol|voluntary)' "
+        "grep -v -E '^(Pid|NSpid|NStgid|NSpgid|NSsid|Tgid|Ngid|Vm|Rss|.*ctxt|Hugetlb|nonvol|voluntary|SigQ)' "
         "/proc/self/status; ls /proc/self/fd | wc -l; cat /proc/self/limits /proc/self/oom_score_adj; "
         "cut -d' ' -f 4-8,18-20,40-41 /proc/self/stat; ls /proc/self/ns; umask; env; "
         "cat /proc/self/sessionid /proc/self/loginuid 2>/dev/null; ls -A /dev /"
