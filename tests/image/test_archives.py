@@ -16,6 +16,7 @@ import zstandard
 from tests.image.support import Tar, open_images, stream
 from wherry.engine.images import Deleted, Images
 from wherry.engine.images.making import own_platform
+from wherry.image.content import BadContent
 from wherry.image.digest import digest_of
 from wherry.model.errors import Forbidden, InvalidArgument, NoSuchImage, NotFound
 from wherry.model.image import Platform
@@ -172,8 +173,8 @@ async def load(images: Images, data: bytes, **options: object) -> list[str]:
     ]
 
 
-async def save(images: Images, *names: str) -> bytes:
-    return b"".join([piece async for piece in images.save(names)])
+async def save(images: Images, *names: str, platform: Platform | None = None) -> bytes:
+    return b"".join([piece async for piece in images.save(names, platform)])
 
 
 def read_members(data: bytes) -> dict[str, bytes]:
@@ -444,6 +445,45 @@ def test_an_archive_of_several_platforms(images: Images) -> None:
     assert [entry.untagged for entry in deleted if entry.untagged] == ["multi:1"]
     assert images.all() == ()
     assert list(images.content.digests()) == []
+
+
+def test_an_archive_of_several_platforms_is_saved_whole_or_by_platform(
+    images: Images, tmp_path: Path
+) -> None:
+    asyncio.run(load(images, multi_platform_archive()))
+    saved = asyncio.run(save(images, "multi:1"))
+    members = read_members(saved)
+    (entry,) = json.loads(members["index.json"])["manifests"]
+    target = images.catalog.resolve("multi:1").target
+    assert target is not None
+    assert (entry["mediaType"], entry["digest"]) == (target.media_type, target.digest)
+    assert len(json.loads(members["manifest.json"])) == 1
+    (tmp_path / "second").mkdir()
+    with open_images(tmp_path / "second", images.driver) as second:
+        lines = asyncio.run(load(second, saved))
+        assert [line for line in lines if "Loaded" in line] == ["Loaded image: multi:1\n"]
+        for architecture in ("amd64", "arm64"):
+            platform = Platform(architecture=architecture)
+            assert second.get("multi:1", platform).id == images.get("multi:1", platform).id
+        assert second.catalog.resolve("multi:1").target == target
+        assert asyncio.run(save(second, "multi:1")) == saved
+        asyncio.run(second.close())
+
+    arm = Platform(architecture="arm64")
+    pieces = asyncio.run(save(images, "multi:1", platform=arm))
+    (tmp_path / "third").mkdir()
+    with open_images(tmp_path / "third", images.driver) as third:
+        asyncio.run(load(third, pieces))
+        assert [image.id for image in third.all()] == [images.get("multi:1", arm).id]
+        asyncio.run(third.close())
+
+
+def test_only_the_platform_that_is_asked_for_is_loaded(images: Images) -> None:
+    arm = Platform(architecture="arm64")
+    asyncio.run(load(images, multi_platform_archive(), platform=arm))
+    assert [image.platform.architecture for image in images.all()] == ["arm64"]
+    with pytest.raises(BadContent, match="no image for the platform"):
+        asyncio.run(load(images, multi_platform_archive(), platform=Platform(architecture="s390x")))
 
 
 def test_the_host_image_is_neither_tagged_nor_removed_nor_saved(images: Images) -> None:

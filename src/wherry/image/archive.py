@@ -186,6 +186,7 @@ class _Archive:
             raise BadContent("manifest.json is not a list")
         # Docker 25 and later, and we, write an OCI layout beside it: its manifests keep every digest.
         known: dict[Digest, _Plan] = {}
+        said: set[Digest] = set()
         if self._find("index.json") is not None:
             known = {digest_of(plan.config): plan for plan in self._oci_images() if plan}
         for entry in entries:
@@ -195,8 +196,12 @@ class _Archive:
                 plan = self._docker_plan(entry)
             except JsonError as error:
                 raise BadContent(f"manifest.json: {error}") from error
-            same = known.get(digest_of(plan.config))
-            yield plan if same is None else replace(same, names=plan.names)
+            config = digest_of(plan.config)
+            said.add(config)
+            yield replace(known[config], names=plan.names) if config in known else plan
+        for config, plan in known.items():
+            if config not in said:  # another platform, for which manifest.json has no place
+                yield plan
 
     def _docker_plan(self, entry: JsonObject) -> _Plan:
         config = self._read(get_str(entry, "Config"))

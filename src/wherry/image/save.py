@@ -33,13 +33,19 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedImage:
-    """One image to save: its manifest, what it is called, when it was made (seconds)."""
+    """One image to save: its manifest, what it is called, when it was made (seconds).
+
+    When the name means an index, `index` is that, `index_blobs` what it and indexes in it are, `platforms` its other images.
+    """
 
     descriptor: Descriptor
     manifest: Manifest
     diff_ids: tuple[Digest, ...]
     names: tuple[Reference, ...]
     created_s: int = 0
+    index: Descriptor | None = None
+    index_blobs: tuple[Digest, ...] = ()
+    platforms: tuple[SavedImage, ...] = ()
 
 
 def build_layout(images: Sequence[SavedImage]) -> tuple[dict[str, bytes], dict[Digest, int]]:
@@ -49,10 +55,13 @@ def build_layout(images: Sequence[SavedImage]) -> tuple[dict[str, bytes], dict[D
     legacy: list[JsonObject] = []
     repositories: dict[str, dict[str, str]] = {}
     for image in images:
-        blobs.setdefault(image.descriptor.digest, 0)
-        blobs.setdefault(image.manifest.config.digest, image.created_s)
-        for layer in image.manifest.layers:
-            blobs.setdefault(layer.digest, image.created_s)
+        for digest in image.index_blobs:
+            blobs.setdefault(digest, 0)
+        for each in (image, *image.platforms):
+            blobs.setdefault(each.descriptor.digest, 0)
+            blobs.setdefault(each.manifest.config.digest, each.created_s)
+            for layer in each.manifest.layers:
+                blobs.setdefault(layer.digest, each.created_s)
         index += _index_entries(image)
         legacy.append(_legacy_entry(image))
         for name in image.names:
@@ -120,10 +129,11 @@ def build_members(
 
 
 def _index_entries(image: SavedImage) -> Iterable[JsonObject]:
+    target = image.index or image.descriptor
     if not image.names:
-        yield descriptor_json(image.descriptor)
+        yield descriptor_json(target)
     for name in image.names:
-        document = dict(descriptor_json(image.descriptor))
+        document = dict(descriptor_json(target))
         document["annotations"] = {
             "io.containerd.image.name": name.canonical(),
             "org.opencontainers.image.ref.name": name.tag,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from wherry.engine.images.pipes import feed_pipe, open_pipe
 from wherry.engine.images.worker import run_image_worker
+from wherry.image.config import parse_config
 from wherry.image.content import BadContent
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_object, get_str, get_strings
@@ -96,6 +97,14 @@ async def _make_known(
     images: Images, documents: list[JsonObject], platform: Platform | None
 ) -> AsyncIterator[Progress]:
     loaded: list[tuple[JsonObject, Image]] = []
+    if platform is not None:
+        documents = [
+            document
+            for document in documents
+            if matches(platform, await _platform_of(images, document))
+        ]
+        if not documents:
+            raise BadContent("the archive has no image for the platform that was asked for")
     for document in documents:
         descriptor = parse_descriptor(get_object(document, "manifest"))
         blobs = [descriptor.digest, *map(Digest, get_strings(document, "blobs"))]
@@ -103,8 +112,6 @@ async def _make_known(
         image = await images.register(image_id, manifest=descriptor, blobs=blobs)
         loaded.append((document, image))
     wanted = platform or host_platform()
-    if platform is not None and not any(matches(platform, image.platform) for _, image in loaded):
-        raise BadContent("the archive has no image for the platform that was asked for")
     # Of one name's platforms the last is what the name means: the one that runs here.
     loaded.sort(key=lambda pair: matches(wanted, pair[1].platform))
     said: set[str] = set()
@@ -114,6 +121,10 @@ async def _make_known(
             if line.stream not in said:
                 yield line
             said.add(line.stream)
+
+
+async def _platform_of(images: Images, document: JsonObject) -> Platform:
+    return parse_config(await images.read_blob(Digest(get_str(document, "config")))).platform
 
 
 def _point_names(images: Images, document: JsonObject, image: Image) -> Iterator[Progress]:

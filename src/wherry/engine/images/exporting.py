@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wherry.engine.clock import parse_time
@@ -24,10 +25,12 @@ from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import InvalidArgument, NoSuchImage, NotFound
 from wherry.model.image import Descriptor, Digest, Image, Platform
 from wherry.model.oci_image import (
+    INDEX_TYPES,
     OCI_CONFIG,
     OCI_MANIFEST,
     Manifest,
     parse_image_manifest,
+    parse_index,
 )
 from wherry.model.platforms import format_platform
 
@@ -35,24 +38,38 @@ if TYPE_CHECKING:
     from wherry.engine.images.service import Images
 
 
-Chosen = Sequence[tuple[Image, tuple[Reference, ...]]]
+@dataclass(slots=True, kw_only=True)
+class Choice:
+    """An image to save, under which names; `platforms` are the others of the index that its names mean."""
+
+    image: Image
+    names: list[Reference]
+    index: Descriptor | None = None
+    platforms: tuple[Image, ...] = ()
 
 
-async def save(images: Images, chosen: Chosen) -> AsyncIterator[bytes]:
+async def save(images: Images, chosen: Sequence[Choice]) -> AsyncIterator[bytes]:
     """Images as one archive."""
     with ExitStack() as guard:
         with images.collector.hold():
-            saved = [await _prepare(images, image, names) for image, names in chosen]
+            saved = [await _prepare(images, choice) for choice in chosen]
             files, blobs = build_layout(saved)
             # From here on only these are kept: a client may read as slowly as it likes.
             guard.enter_context(images.protect(blobs))
-            guard.enter_context(images.protect(d for image, _ in chosen for d in image.diff_ids))
+            guard.enter_context(
+                images.protect(
+                    diff_id
+                    for choice in chosen
+                    for image in (choice.image, *choice.platforms)
+                    for diff_id in image.diff_ids
+                )
+            )
         paths = {digest: images.layer_tar(digest) for digest in blobs}
         request: dict[str, JsonValue] = {"members": build_members(files, blobs, paths)}
         async for data in stream_worker("wherry.image.save:save", request):
             yield data
-    for image, _ in chosen:
-        images.publish("save", image.id, image.id)
+    for choice in chosen:
+        images.publish("save", choice.image.id, choice.image.id)
 
 
 async def export(images: Images, key: str) -> AsyncIterator[bytes]:
@@ -79,12 +96,13 @@ async def stream_worker(target: str, request: dict[str, JsonValue]) -> AsyncIter
         await asyncio.wait([worker])
 
 
-def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Chosen:
+def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Sequence[Choice]:
     """Each image once, under the names that it was asked for; a bare repository means all its tags.
 
+    A name that means an index brings all its platforms that are here, unless one is asked for.
     Raises NoSuchImage, InvalidArgument.
     """
-    chosen: dict[str, tuple[Image, list[Reference]]] = {}
+    chosen: dict[tuple[str, str], Choice] = {}
     for ref in refs:
         try:
             matched = _match(images, ref, platform)
@@ -93,45 +111,96 @@ def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Ch
         except WrongPlatform as error:
             wanted = format_platform(platform) if platform is not None else ""
             raise NotFound(f"no suitable export target found for platform {wanted}") from error
-        for image, names in matched:
-            if image.id == images.host_id():
-                raise InvalidArgument(
-                    "the built-in image `host` cannot be saved: it is this machine"
-                )
-            known = chosen.setdefault(image.id, (image, []))[1]
-            known += [name for name in names if name not in known]
-    return [(image, tuple(names)) for image, names in chosen.values()]
+        for choice in matched:
+            key = (choice.image.id, choice.index.digest if choice.index else "")
+            known = chosen.setdefault(key, choice).names
+            known += [name for name in choice.names if name not in known]
+    return list(chosen.values())
 
 
-def _match(
-    images: Images, ref: str, platform: Platform | None
-) -> list[tuple[Image, tuple[Reference, ...]]]:
+def _match(images: Images, ref: str, platform: Platform | None) -> list[Choice]:
     if not is_image_id(ref):
         reference = parse_reference(ref)
         names = images.tags_of(reference.repository)
         if not reference.tag and not reference.digest and names:
-            return [(images.get(name.canonical(), platform), (name,)) for name in names]
+            return [_choose(images, name.canonical(), [name], platform) for name in names]
         if reference.tag and reference in names:
-            return [(images.get(ref, platform), (reference,))]
-    return [(images.get(ref, platform), ())]
+            return [_choose(images, ref, [reference], platform)]
+    return [_choose(images, ref, [], platform)]
 
 
-async def _prepare(images: Images, image: Image, names: tuple[Reference, ...]) -> SavedImage:
-    manifest, descriptor = None, image.manifest
-    if descriptor is not None and images.has_blob(descriptor.digest):
-        manifest = parse_image_manifest(await images.read_blob(descriptor.digest))
-        layers = [layer.digest for layer in manifest.layers]
-        if not all(images.has_blob(d) or images.layers.has(d) for d in layers):
-            manifest = None
+def _choose(images: Images, ref: str, names: list[Reference], platform: Platform | None) -> Choice:
+    image = images.get(ref, platform)
+    if image.id == images.host_id():
+        raise InvalidArgument("the built-in image `host` cannot be saved: it is this machine")
+    record = images.catalog.resolve(ref)
+    if platform is not None or len(record.images) == 1:
+        return Choice(image=image, names=names)
+    others = tuple(images.get(known) for known in record.images if known != image.id)
+    return Choice(image=image, names=names, index=record.target, platforms=others)
+
+
+async def _prepare(images: Images, choice: Choice) -> SavedImage:
+    if choice.index is not None:
+        indexes, manifests = await _walk(images, choice.index)
+        platforms = [
+            _saved(image, manifests[image.id])
+            for image in (choice.image, *choice.platforms)
+            if image.id in manifests
+        ]
+        if choice.image.id in manifests:
+            return replace(
+                platforms[0],
+                names=tuple(choice.names),
+                index=choice.index,
+                index_blobs=indexes,
+                platforms=tuple(platforms[1:]),
+            )
+    descriptor = choice.image.manifest
+    manifest = None if descriptor is None else await _read_whole(images, descriptor)
     if manifest is None or descriptor is None:
-        manifest, descriptor = await _own_manifest(images, image)
+        manifest, descriptor = await _own_manifest(images, choice.image)
+    saved = _saved(choice.image, (descriptor, manifest))
+    return replace(saved, names=tuple(choice.names))
+
+
+def _saved(image: Image, found: tuple[Descriptor, Manifest]) -> SavedImage:
     return SavedImage(
-        descriptor=descriptor,
-        manifest=manifest,
+        descriptor=found[0],
+        manifest=found[1],
         diff_ids=image.diff_ids,
-        names=names,
+        names=(),
         created_s=max(parse_time(image.created) // 1_000_000_000, 0),
     )
+
+
+async def _walk(
+    images: Images, target: Descriptor
+) -> tuple[tuple[Digest, ...], dict[str, tuple[Descriptor, Manifest]]]:
+    """The indexes that are here, from the outermost down, and their whole manifests by image."""
+    indexes: list[Digest] = []
+    manifests: dict[str, tuple[Descriptor, Manifest]] = {}
+    pending = [target]
+    while pending:
+        descriptor = pending.pop(0)
+        if descriptor.media_type in INDEX_TYPES:
+            if images.has_blob(descriptor.digest) and descriptor.digest not in indexes:
+                indexes.append(descriptor.digest)
+                pending += parse_index(await images.read_blob(descriptor.digest)).entries
+        elif manifest := await _read_whole(images, descriptor):
+            manifests.setdefault(manifest.config.digest, (descriptor, manifest))
+    return tuple(indexes), manifests
+
+
+async def _read_whole(images: Images, descriptor: Descriptor) -> Manifest | None:
+    """The manifest, when all that it names is here."""
+    if not images.has_blob(descriptor.digest):
+        return None
+    manifest = parse_image_manifest(await images.read_blob(descriptor.digest))
+    for layer in manifest.layers:
+        if not images.has_blob(layer.digest) and not images.layers.has(layer.digest):
+            return None
+    return manifest
 
 
 async def _own_manifest(images: Images, image: Image) -> tuple[Manifest, Descriptor]:
