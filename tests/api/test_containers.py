@@ -144,7 +144,9 @@ class FakeContainers:
     async def list_all(self, **words: object) -> list[ContainerSummary]:
         self._note("list", words)
         return [
-            ContainerSummary(container=RUNNING, status="Up 2 minutes", size_rw=5, size_root_fs=7)
+            ContainerSummary(
+                container=RUNNING, status="Up 2 minutes", image="busybox", size_rw=5, size_root_fs=7
+            )
         ]
 
     async def inspect(self, ref: str, *, size: bool) -> ContainerDetails:

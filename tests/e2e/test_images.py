@@ -134,6 +134,15 @@ def test_what_is_used_or_named_twice_is_not_removed(
         (["image", "inspect", "nope"], "No such image: nope"),
         (["history", "a:b:c"], "invalid reference format"),
         (["images", "--filter", "foo=bar"], "invalid filter 'foo'"),
+        (["images", "--filter", "reference=["], "syntax error in pattern"),
+        (
+            ["image", "prune", "-f", "--filter", "until=x"],
+            'failed to parse value as time or duration: "x"',
+        ),
+        (
+            ["image", "prune", "-f", "--filter", "until=1h", "--filter", "until=2h"],
+            "more than one until filter specified",
+        ),
     ],
 )
 def test_what_is_not_there_or_no_name(
@@ -167,6 +176,47 @@ def test_filters_and_prune(engine: Engine, busybox: str, client: str) -> None:
     assert "Total reclaimed space:" in done.stdout
     assert names("--filter", "dangling=true") == []
     assert names("--filter", "reference=t-*") == ["t-old:1"]
+
+
+def test_a_name_that_means_another_image_is_not_shown_as_the_containers(
+    engine: Engine, busybox: str, client: str
+) -> None:
+    engine.docker("tag", busybox, "t-moving:1")
+    engine.docker("create", "--name", "c1", "t-moving:1", "true")
+    shown = engine.run(client, "ps", "-a", "--format", "{{.Image}}")
+    assert shown.stdout == "t-moving:1\n"
+    engine.docker("rmi", "t-moving:1")
+    shown = engine.run(client, "ps", "-a", "--format", "{{.Image}}")
+    assert shown.stdout.strip() == engine.docker("images", "-q", busybox)
+    engine.docker("rm", "c1")
+
+
+def test_containers_are_counted_in_the_tree_only(engine: Engine, busybox: str) -> None:
+    engine.docker("create", "--name", "c1", busybox, "true")
+    assert engine.docker("images", "--format", "{{.Containers}}", busybox) == "N/A"
+    assert engine.wherry("image", "ls", "--tree", busybox).splitlines()[-1].endswith("yes")
+    engine.docker("rm", "c1")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("ENV", "ENV requires at least one argument"),
+        ("RUN x", "RUN is not a valid change command"),
+        ("", "file with no instructions"),
+        ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
+    ],
+)
+def test_bad_changes_have_dockers_sentences(
+    engine: Engine, busybox: str, client: str, tmp_path: Path, change: str, sentence: str
+) -> None:
+    engine.docker("create", "--name", "c1", busybox, "true")
+    (tmp_path / "root.tar").write_bytes(bytes(1024))
+    commit = engine.run(client, "commit", "-c", change, "c1", check=False)
+    import_ = engine.run(client, "import", "-c", change, str(tmp_path / "root.tar"), check=False)
+    for done in (commit, import_):
+        assert (done.returncode, done.stderr) == (1, f"Error response from daemon: {sentence}\n")
+    engine.docker("rm", "c1")
 
 
 def test_the_store_verifies(engine: Engine, busybox: str) -> None:

@@ -170,6 +170,44 @@ def test_the_platform_that_was_asked_for(engine: Engine, registry: RegistryServe
     engine.docker("rmi", name)
 
 
+def test_one_platform_of_a_name_is_removed_and_all_are_saved(
+    engine: Engine, registry: RegistryServer, client: str, tmp_path: Path
+) -> None:
+    several = [(runnable(), "amd64", ""), (runnable(architecture="arm64"), "arm64", "v8")]
+    for image, _, _ in several:
+        registry.put_image("e2e/several", image.digest, image)
+    index = make_index(several)
+    registry.put_manifest("e2e/several", "v1", OCI_INDEX, index)
+    name = f"{registry.host}/e2e/several:v1"
+    for platform in ("linux/arm64/v8", "linux/amd64"):
+        engine.docker("pull", "-q", "--platform", platform, name)
+    other = several[1][0].config
+    asked = ("--platform", "linux/arm64/v8", "-f", "{{.Id}}", name)
+    assert engine.run(client, "image", "inspect", *asked).stdout == f"{other}\n"
+    wrong = engine.run(client, "history", "--platform", "linux/s390x", name, check=False)
+    assert "does not match the specified platform (linux/s390x)" in wrong.stderr
+    engine.run(client, "save", "-o", str(tmp_path / "all"), name)
+    arm64 = ("--override-arch", "arm64", "--override-variant", "v8")
+    for options, (image, _, _) in zip(((), arm64), several, strict=True):
+        done = subprocess.run(
+            ["skopeo", *options, "inspect", "--config", f"oci-archive:{tmp_path}/all"],
+            capture_output=True,
+            check=True,
+        )
+        assert json.loads(done.stdout) == json.loads(image.blobs[image.config])
+    wrong = engine.run(client, "rmi", "--platform", "linux/s390x", name, check=False)
+    assert "does not match the specified platform (linux/s390x)" in wrong.stderr
+    done = engine.run(client, "rmi", "--platform", "linux/arm64/v8", name)
+    assert f"Deleted: {other}\n" in done.stdout
+    assert "Untagged" not in done.stdout
+    assert engine.docker("image", "inspect", "-f", "{{.Architecture}}", name) == "amd64"
+    engine.docker("rmi", name)
+    loaded = engine.run(client, "load", "-i", str(tmp_path / "all")).stdout
+    assert loaded.splitlines()[-1] == f"Loaded image: {name}"
+    assert engine.docker("images", "-q", name).count("\n") == 1  # both
+    engine.docker("rmi", name)
+
+
 QEMU = "/usr/bin/qemu-aarch64-static"
 AARCH64_MAGIC = rb"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
 AARCH64_MASK = rb"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
 
-from wherry.engine.filters import Filters, check_filters, flag_filter, match_labels
+from wherry.engine.filters import (
+    Filters,
+    check_filters,
+    flag_filter,
+    match_labels,
+    parse_moment,
+    parse_until,
+)
 from wherry.model.errors import InvalidArgument
 from wherry.model.network import Network
 from wherry.model.volume import Volume
-
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def _contains(needles: Sequence[str], text: str) -> bool:
@@ -60,7 +62,7 @@ def match_pruned_networks(filters: Filters) -> Callable[[Network], bool]:
 
     def matches(network: Network) -> bool:
         return _matches_labels(filters, network.labels) and (
-            until is None or _to_seconds(network.created) <= until
+            not until or parse_moment(network.created) <= until
         )
 
     return matches
@@ -91,30 +93,3 @@ def match_pruned_volumes(filters: Filters) -> tuple[Callable[[Volume], bool], bo
         lambda volume: _matches_labels(filters, volume.labels or {}),
         flag_filter(filters, "all", default=False),
     )
-
-
-def parse_until(filters: Filters) -> float | None:
-    """The filter `until` in seconds since 1970: a duration back from now, or a time. Raises InvalidArgument."""
-    values = filters.get("until", ())
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    text = values[0]
-    duration = _DURATION.fullmatch(text)
-    if text and duration is not None:
-        hours, minutes, seconds = (int(part or 0) for part in duration.groups())
-        return time.time() - (hours * 3600 + minutes * 60 + seconds)
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return _to_seconds(text)
-    except ValueError as exc:
-        raise InvalidArgument(f"failed to parse value as time or duration: {text!r}") from exc
-
-
-def _to_seconds(stamp: str) -> float:
-    # datetime takes six digits of a fraction at most; whole seconds are enough to compare.
-    return datetime.fromisoformat(re.sub(r"\.\d+", "", stamp)).timestamp()

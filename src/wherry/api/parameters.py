@@ -69,12 +69,24 @@ def _parse_extent(text: str, name: str) -> int:
 def parse_platform_parameter(query: Query) -> Platform | None:
     """`platform=linux/arm64`, or an OCI platform as JSON (newer endpoints); None when it is not given."""
     text = query.get("platform")
+    return _decode_platform(text) if text else None
+
+
+def parse_platform_list(query: Query) -> tuple[Platform, ...]:
+    """`platforms=`, any number of them."""
+    return tuple(_decode_platform(text) for text in query.get_all("platforms"))
+
+
+def _decode_platform(text: str) -> Platform:
     if not text.startswith("{"):
-        return parse_platform(text) if text else None
+        return parse_platform(text)
     try:
         document: JsonValue = msgspec.json.decode(text)
         if not isinstance(document, Mapping):
             raise JsonError("expected an object")
-        return normalize_platform(parse_platform_object(document))
+        platform = parse_platform_object(document)
     except (msgspec.DecodeError, JsonError, RecursionError) as exc:
         raise InvalidArgument(f"failed to parse platform: {exc}") from exc
+    if not platform.os or not platform.architecture:
+        raise InvalidArgument("both OS and Architecture must be provided")
+    return normalize_platform(platform)

@@ -27,8 +27,17 @@ class Span:
 class DockerfileError(InvalidArgument):
     """The Dockerfile can never be built as it is."""
 
-    def __init__(self, sentence: str, span: Span, *, filename: str, lines: tuple[str, ...]) -> None:
-        super().__init__(sentence)
+    def __init__(
+        self,
+        sentence: str,
+        span: Span,
+        *,
+        filename: str,
+        lines: tuple[str, ...],
+        prefix: str = "",
+    ) -> None:
+        super().__init__(prefix + sentence)
+        self.sentence = sentence  # without what BuildKit puts in front
         self.span = span
         self.filename = filename
         self.lines = lines

@@ -86,7 +86,7 @@ def locate(
         f"dockerfile parse error on line {start}: " if numbered else "failed to parse Dockerfile: "
     )
     return DockerfileError(
-        prefix + sentence, Span(start, end, line, column), filename=filename, lines=lines
+        sentence, Span(start, end, line, column), filename=filename, lines=lines, prefix=prefix
     )
 
 

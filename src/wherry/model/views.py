@@ -13,10 +13,11 @@ from wherry.model.container import Container, ContainerId, ExecId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSummary:
-    """One row of `docker ps`; `status` is the sentence ("Up 5 minutes (healthy)")."""
+    """One row of `docker ps`; `status` is the sentence ("Up 5 minutes (healthy)"), `image` how it is called now."""
 
     container: Container
     status: str
+    image: str
     size_rw: int | None = None  # None = not asked for
     size_root_fs: int | None = None
 

@@ -451,14 +451,13 @@ def build_command(container: Container) -> str:
 def build_summary(summary: ContainerSummary) -> wire.Summary:
     """One row of GET /containers/json."""
     container = summary.container
-    image = container.image_ref or container.image_id
     networks = _build_networks(container)
     for settings in networks.values():  # a list shows what endpoints have, not what was asked
         settings.aliases = settings.dns_names = settings.links = settings.driver_opts = None
     return wire.Summary(
         id=container.id,
         names=[f"/{container.name}"],
-        image=image,
+        image=summary.image,
         image_id=container.image_id,
         command=build_command(container),
         created=parse_unix_time(container.created),

@@ -24,7 +24,7 @@ from wherry.api.message import (
     StreamResponse,
     json_response,
 )
-from wherry.api.parameters import parse_filters, parse_platform_parameter
+from wherry.api.parameters import parse_filters, parse_platform_list, parse_platform_parameter
 from wherry.api.router import Route
 from wherry.api.stream import prefetch, stream_progress
 from wherry.image.reference import Reference, parse_reference, parse_tagged
@@ -99,10 +99,13 @@ class ImageRoutes:
         if query.flag("shared-size"):
             usages = {usage.image.id: usage for usage in self._images.disk_usage()[0]}
         rows = []
+        counted = query.flag("manifests")
         for image in chosen:
             usage = usages.get(image.id)
             row = build_summary(
-                image, containers=0, shared_bytes=-1 if usage is None else usage.shared_bytes
+                image,
+                containers=self._images.count_users(image.id) if counted else -1,
+                shared_bytes=-1 if usage is None else usage.shared_bytes,
             )
             rows.append(compat.adapt_image_summary(row, request.version))
         return json_response(rows)
@@ -127,7 +130,9 @@ class ImageRoutes:
                     size=line.size_bytes,
                     tags=list(line.tags) or None,
                 )
-                for line in self._images.history(request.params["name"])
+                for line in self._images.history(
+                    request.params["name"], parse_platform_parameter(request.query)
+                )
             ]
         )
 
@@ -144,7 +149,10 @@ class ImageRoutes:
             raise InvalidArgument("image name cannot be blank")
         query = request.query
         deleted = await self._images.remove(
-            name, force=query.flag("force"), prune=not query.flag("noprune")
+            name,
+            force=query.flag("force"),
+            prune=not query.flag("noprune"),
+            platforms=parse_platform_list(query),
         )
         return json_response([_build_deleted(entry) for entry in deleted])
 
@@ -186,8 +194,8 @@ class ImageRoutes:
         if source == "-":
             progress = self._import(request, request.body, source)
         else:
-            progress = await prefetch(self._import_url(request, source))
-        return StreamResponse(stream_progress(progress), JSON_TYPE)
+            progress = self._import_url(request, source)
+        return StreamResponse(stream_progress(await prefetch(progress)), JSON_TYPE)
 
     async def _pull(self, request: Request, name: str) -> Answer:
         from wherry.engine.pull import PullRequest

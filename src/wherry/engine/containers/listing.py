@@ -68,10 +68,17 @@ class Listing:
         chosen = [record for record in records if all(match(record) for match in matchers)]
         if limit > 0:
             chosen = chosen[:limit]
+        meanings = {ref: self._find_image(ref) for ref in {record.image_ref for record in chosen}}
         return [
             ContainerSummary(
                 container=record,
                 status=describe_status(record),
+                # A name that was taken away or means another image by now is not this one's.
+                image=(
+                    record.image_ref
+                    if meanings[record.image_ref] == record.image_id
+                    else record.image_id
+                ),
                 size_rw=await self._images.snapshot_usage(record.id) if size else None,
                 size_root_fs=await self._root_size(record) if size else None,
             )
@@ -106,6 +113,12 @@ class Listing:
             size_rw=await self._images.snapshot_usage(record.id) if size else None,
             size_root_fs=await self._root_size(record) if size else None,
         )
+
+    def _find_image(self, ref: str) -> str:
+        try:
+            return self._images.get(ref).id if ref else ""
+        except EngineError:
+            return ""
 
     async def _root_size(self, record: Container) -> int:
         usage = await self._images.snapshot_usage(record.id)

@@ -9,12 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import shutil
-import time
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from wherry.engine.clock import parse_time
@@ -26,7 +22,7 @@ from wherry.engine.containers.seams import ImageSource, VolumeSource
 from wherry.engine.containers.stop import Stopper
 from wherry.engine.containers.wait import answer_removal
 from wherry.engine.events import Events
-from wherry.engine.filters import Filters, check_filters, match_labels
+from wherry.engine.filters import Filters, check_filters, match_labels, parse_until
 from wherry.engine.settings import EngineSettings
 from wherry.engine.tasks import Tasks
 from wherry.lib.blocking import run_blocking
@@ -35,7 +31,6 @@ from wherry.model.errors import (
     Conflict,
     EngineError,
     Internal,
-    InvalidArgument,
     NoSuchContainer,
 )
 from wherry.model.views import PruneReport, WaitResult
@@ -49,16 +44,6 @@ _REFUSALS = {
     Status.RESTARTING: (
         "container is restarting: stop the container before removing or force remove"
     ),
-}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
 }
 
 
@@ -218,7 +203,7 @@ class Remover:
     async def prune(self, filters: Filters) -> PruneReport:
         """Raises InvalidFilter, InvalidArgument."""
         check_filters(filters, _PRUNE_FILTERS)
-        until_ns = parse_until(filters.get("until", ()))
+        until_ns = parse_until(filters)
         deleted: list[str] = []
         reclaimed = 0
         for handle in self._roster:
@@ -242,27 +227,6 @@ class Remover:
             reclaimed += size
         self._events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
         return PruneReport(deleted=tuple(deleted), reclaimed_bytes=reclaimed)
-
-
-def parse_until(values: Sequence[str]) -> int:
-    """The filter `until`: a duration back from now, a time stamp, or a date; 0 when absent."""
-    if not values:
-        return 0
-    if len(values) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    text = values[0]
-    if text.replace(".", "", 1).isdecimal():
-        return int(float(text) * 1e9)
-    parts = _DURATION.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return time.time_ns() - int(sum(float(number) * _UNITS[unit] for number, unit in parts))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from exc
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1e9)
 
 
 async def _empty(trash: Path) -> None:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from wherry.build.ignore import Pattern, compile_pattern
 from wherry.engine.clock import parse_time
-from wherry.engine.filters import Filters, InvalidFilter, check_filters, flag_filter, match_labels
+from wherry.engine.filters import (
+    Filters,
+    check_filters,
+    flag_filter,
+    match_labels,
+    parse_moment,
+    parse_until,
+)
 from wherry.engine.images.changes import Change
 from wherry.image.reference import InvalidReference, parse_reference
-from wherry.model.errors import InvalidArgument
 from wherry.model.image import Digest, Image
 
 LIST_FILTERS = frozenset(("before", "dangling", "label", "label!", "reference", "since", "until"))
 PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS_NS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +85,10 @@ def select_images(
     for ref in filters.get("since", ()):
         limit = parse_time(find[ref].created)
         selected = [image for image in selected if parse_time(image.created) > limit]
-    selected = [image for image in selected if _passes(image, filters)]
+    limits = [parse_moment(text) for text in filters.get("until", ())]
+    selected = [image for image in selected if _passes(image, filters, limits)]
     if "reference" in filters:
-        patterns = filters["reference"]
+        patterns = [_compile(text) for text in filters["reference"]]
         shown = [_only_matching(image, patterns) for image in selected]
         selected = [image for image in shown if image.repo_tags or image.repo_digests]
     if not all_ and "dangling" not in filters:
@@ -110,12 +106,13 @@ def select_prunable(
     """What `docker image prune` removes: unused images, by default only those without a name."""
     check_filters(filters, PRUNE_FILTERS)
     dangling_only = flag_filter(filters, "dangling", default=True)
+    until = parse_until(filters)
     return tuple(
         image
         for image in images
         if image.id not in used
         and not (dangling_only and (image.repo_tags or image.repo_digests or image.id in parents))
-        and _passes(image, filters)
+        and _passes(image, filters, [until] if until else [])
     )
 
 
@@ -158,39 +155,22 @@ def measure_usage(
     return usages, sum(sizes.get(diff_id, 0) for diff_id in users)
 
 
-def parse_until(text: str) -> int:
-    """Nanoseconds since 1970 of a time, a Unix time, or a duration before now. Raises InvalidArgument."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return int(float(text) * 10**9)
-    if text and "".join(match[0] for match in _DURATION.finditer(text)) == text:
-        age = sum(float(match[1]) * _UNITS_NS[match[2]] for match in _DURATION.finditer(text))
-        return time.time_ns() - int(age)
-    moment = parse_time(text if text.endswith("Z") else _complete_time(text))
-    if not moment:
-        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"')
-    return moment
-
-
-def _complete_time(text: str) -> str:
-    for suffix in ("Z", ":00Z", "T00:00:00Z"):
-        if parse_time(text + suffix):
-            return text + suffix
-    return text
-
-
-def _passes(image: Image, filters: Filters) -> bool:
+def _passes(image: Image, filters: Filters, limits: Sequence[int]) -> bool:
     labels = image.config.labels
     if "label" in filters and not match_labels(filters["label"], labels):
         return False
     if any(match_labels([item], labels) for item in filters.get("label!", ())):
         return False
-    untils = filters.get("until", ())
-    if len(untils) > 1:
-        raise InvalidFilter("until", untils)
-    return all(parse_time(image.created) < parse_until(text) for text in untils)
+    created = parse_time(image.created)
+    return all(created < limit for limit in limits)
 
 
-def _only_matching(image: Image, patterns: Sequence[str]) -> Image:
+def _compile(text: str) -> Pattern:
+    """Go's path.Match, where two asterisks are no more than one. Raises InvalidArgument."""
+    return compile_pattern(re.sub(r"\*{2,}", "*", text))
+
+
+def _only_matching(image: Image, patterns: Sequence[Pattern]) -> Image:
     return replace(
         image,
         repo_tags=tuple(name for name in image.repo_tags if _matches_any(name, patterns)),
@@ -198,17 +178,9 @@ def _only_matching(image: Image, patterns: Sequence[str]) -> Image:
     )
 
 
-def _matches_any(name: str, patterns: Sequence[str]) -> bool:
+def _matches_any(name: str, patterns: Sequence[Pattern]) -> bool:
     try:
         repository = parse_reference(name).familiar_repository
     except InvalidReference:
         return False
-    return any(_path_match(text, pattern) for pattern in patterns for text in (name, repository))
-
-
-def _path_match(text: str, pattern: str) -> bool:
-    """Go's path.Match: `*` and `?` stop at a slash."""
-    parts, wanted = text.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(
-        fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True)
-    )
+    return any(pattern.matches(text) for pattern in patterns for text in (name, repository))

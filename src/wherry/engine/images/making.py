@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from wherry.build.errors import DockerfileError
 from wherry.build.parser import parse_dockerfile
 from wherry.build.plan import ImageState, plan_stage
 from wherry.build.stages import parse_program, resolve
@@ -68,17 +69,26 @@ _UNCOMPRESSED = frozenset((OCI_LAYER, "application/vnd.docker.image.rootfs.diff.
 def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> ContainerConfig:
     """A config after the instructions of `--change`. Raises InvalidArgument with Docker's sentences."""
     lines = [line for change in changes for line in change.splitlines() if line.strip()]
-    if not lines:
+    if not changes:
         return config
+    if not lines:
+        raise InvalidArgument("file with no instructions")
     for line in lines:
         word = line.split(maxsplit=1)[0]
         if word.upper() not in _CHANGE_WORDS:
             raise InvalidArgument(f"{word} is not a valid change command")
-    program = parse_program(parse_dockerfile("\n".join(["FROM scratch", *lines])))
-    resolution = resolve(program, build_args={}, platform_values={})
     state = ImageState(config=replace(config, on_build=()))
-    changed = plan_stage(resolution, program.stages[0], state).state.config
-    return replace(changed, on_build=(*config.on_build, *changed.on_build))
+    try:
+        program = parse_program(parse_dockerfile("\n".join(["FROM scratch", *lines])))
+        resolution = resolve(program, build_args={}, platform_values={})
+        changed = plan_stage(resolution, program.stages[0], state).state.config
+    except DockerfileError as error:
+        raise InvalidArgument(error.sentence) from error
+    return replace(
+        changed,
+        on_build=(*config.on_build, *changed.on_build),
+        args_escaped=config.args_escaped,  # BuildKit's mark, not that of `--change`
+    )
 
 
 async def layer_of_snapshot(images: Images, key: str) -> LayerRecord | None:

@@ -302,11 +302,23 @@ class Images:
             labels = self._config(ImageId(image_id)).config.labels
         self._publish("image", action, actor_id or image_id, {**labels, "name": name})
 
-    async def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> list[Deleted]:
-        """Removes what `ref` names, as `docker rmi` does. Raises NoSuchImage, Conflict."""
+    async def remove(
+        self,
+        ref: str,
+        *,
+        force: bool = False,
+        prune: bool = True,
+        platforms: Sequence[Platform] = (),
+    ) -> list[Deleted]:
+        """Removes what `ref` names, or only some platforms of it, as `docker rmi` does.
+
+        Raises NoSuchImage, WrongPlatform, Conflict.
+        """
         if self._is_host(ref):
             raise Forbidden("the built-in image `host` cannot be removed")
-        record = self.catalog.resolve(ref)
+        chosen = self.catalog.resolve(ref).images  # every platform that the name has
+        if platforms:
+            chosen = tuple(dict.fromkeys(self.get(ref, platform).id for platform in platforms))
         removal = Removal(
             self.catalog,
             self._users,
@@ -315,12 +327,16 @@ class Images:
             force=force,
         )
         with self.catalog.transaction():
-            for image_id in record.images:  # every platform that the name has
+            for image_id in chosen:
                 removal.remove(ref, image_id, prune=prune)
         for entry in removal.records:
             self._configs.pop(ImageId(entry.deleted), None)
         self.collect()
-        return removal.records
+        return [entry for entry in removal.records if not self._is_named_still(entry.untagged)]
+
+    def _is_named_still(self, name: str) -> bool:
+        """Whether a name that was taken from one platform's image is still another's."""
+        return bool(name) and self.catalog.name(parse_reference(name).canonical()) is not None
 
     def collect(self) -> int:
         """Removes blobs and layers that nothing needs any more; returns the bytes."""
@@ -596,9 +612,15 @@ class Images:
             all_=all_,
         )
 
-    def history(self, ref: str) -> tuple[listing.HistoryLine, ...]:
-        """The lines of `docker history`. Raises NoSuchImage."""
-        image = self.get(ref)
+    def count_users(self, image_id: ImageId) -> int:
+        """How many containers are made from an image."""
+        return len(self._users(image_id))
+
+    def history(
+        self, ref: str, platform: Platform | None = None
+    ) -> tuple[listing.HistoryLine, ...]:
+        """The lines of `docker history`. Raises NoSuchImage, WrongPlatform."""
+        image = self.get(ref, platform)
         parents: list[Image] = []
         parent = image.parent
         while parent and self.catalog.find(ImageId(parent)) is not None:
@@ -610,7 +632,7 @@ class Images:
         """Every image with its shared bytes, and the bytes of all layers."""
         usages, total = listing.measure_usage(self.all(), self._sizes())
         return tuple(
-            replace(usage, containers=len(self._users(usage.image.id))) for usage in usages
+            replace(usage, containers=self.count_users(usage.image.id)) for usage in usages
         ), total
 
     async def layer_changes(self, ref: str) -> list[listing.LayerChanges]:

@@ -6,8 +6,8 @@ from wherry.engine.clock import format_time
 from wherry.engine.containers.health import initial_health, probe_command, take_result
 from wherry.engine.containers.listing import describe_status, human_duration
 from wherry.engine.containers.log_options import parse_size
-from wherry.engine.containers.remove import parse_until
 from wherry.engine.containers.top import parse_table
+from wherry.engine.filters import parse_until
 from wherry.model.container import (
     Container,
     ContainerConfig,
@@ -145,9 +145,9 @@ def test_sizes_of_logs() -> None:
 
 def test_until(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time_ns", lambda: 10_000_000_000_000)
-    assert parse_until([]) == 0
-    assert parse_until(["1h30m"]) == 10_000_000_000_000 - 5_400_000_000_000
-    assert parse_until(["1000.5"]) == 1_000_500_000_000
-    assert parse_until(["1970-01-01T01:00:00"]) == 3_600_000_000_000
+    assert parse_until({}) == 0
+    assert parse_until({"until": ["1h30m"]}) == 10_000_000_000_000 - 5_400_000_000_000
+    assert parse_until({"until": ["1000.5"]}) == 1_000_500_000_000
+    assert parse_until({"until": ["1970-01-01T01:00:00"]}) == 3_600_000_000_000
     with pytest.raises(EngineError, match="failed to parse value as time or duration"):
-        parse_until(["x"])
+        parse_until({"until": ["x"]})
