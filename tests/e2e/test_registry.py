@@ -194,7 +194,7 @@ def test_one_platform_of_a_name_is_removed_and_all_are_saved(
             capture_output=True,
             check=True,
         )
-        assert json.loads(done.stdout) == json.loads(image.blobs[image.config])
+        assert json.loads(done.stdout)["rootfs"]["diff_ids"] == image.diff_ids
     wrong = engine.run(client, "rmi", "--platform", "linux/s390x", name, check=False)
     assert "does not match the specified platform (linux/s390x)" in wrong.stderr
     done = engine.run(client, "rmi", "--platform", "linux/arm64/v8", name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from wherry.engine.build.layers import Chain, Workspace
 from wherry.engine.build.records import Output
 from wherry.engine.images import Images
+from wherry.engine.images.exporting import Choice
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.reference import Reference
 from wherry.lib.jsonvalue import JsonValue
@@ -85,7 +86,11 @@ class Outputs:
                     fds=(file.fileno(),),
                 )
             else:
-                chosen = [(image, names) for _, _, image in results if image is not None]
+                chosen = [
+                    Choice(image=image, names=list(names))
+                    for _, _, image in results
+                    if image is not None
+                ]
                 async for piece in self._images.save_as(chosen):
                     file.write(piece)
         return self.offer(path)

@@ -467,7 +467,7 @@ class Images:
         """Images as one archive, docker-archive and OCI layout in one. Raises NoSuchImage at once."""
         return exporting.save(self, exporting.choose(self, refs, platform))
 
-    def save_as(self, chosen: exporting.Chosen) -> AsyncIterator[bytes]:
+    def save_as(self, chosen: Sequence[exporting.Choice]) -> AsyncIterator[bytes]:
         """Images under other names than they have here, as one archive."""
         return exporting.save(self, chosen)
 
