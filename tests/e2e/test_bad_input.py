@@ -239,6 +239,25 @@ def test_mount_points_that_are_links_to_the_host(engine: Engine, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("busybox")
+def test_volumes_where_the_image_has_no_folder(
+    engine: Engine, busybox: str, tmp_path: Path
+) -> None:
+    """A volume takes what the image has at its place: a loop of links or a file there cannot be taken."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN ln -s /loop /loop\n")
+    engine.docker("build", "-q", "-t", "t-loop", str(tmp_path))
+    for place, sentence in (
+        ("/loop", "evalSymlinksInScope: too many links in /loop"),
+        ("/loop/x", "evalSymlinksInScope: too many links in /loop/x"),
+        ("/etc/passwd", "source /etc/passwd is not directory"),
+    ):
+        done = engine.run("docker", "create", "-v", f"t-vol:{place}", "t-loop", check=False)
+        assert (done.returncode, done.stderr) == (1, f"Error response from daemon: {sentence}\n")
+        engine.docker("volume", "rm", "t-vol")
+    assert engine.docker("ps", "-aq") == ""
+    assert "Traceback" not in engine.log.read_text()
+    engine.docker("rmi", "t-loop")
+
+
 def test_a_passwd_that_never_ends(engine: Engine, tmp_path: Path) -> None:
     tag = poisoned_image(tmp_path, engine, "poisoned:fifo", {}, fifos=("etc/passwd",))
     done = engine.run(

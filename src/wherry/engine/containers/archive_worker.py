@@ -29,6 +29,7 @@ from wherry.lib.jsonvalue import (
     get_str,
     get_strings,
 )
+from wherry.lib.regular import open_regular
 from wherry.lib.tar.reader import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -312,7 +313,7 @@ class _Archive:
             os.close(fd)
 
     def _add_file(self, folder: int, name: str, path: bytes) -> None:
-        fd = _open_regular(folder, name)
+        fd = open_regular(folder, name)
         with open(fd, "rb") as file:
             status = os.fstat(fd)
             self._member(path, REGULAR, status, size=status.st_size, fd=fd)
@@ -347,17 +348,6 @@ class _Archive:
             ),
             xattrs=_read_xattrs(fd),
         )
-
-
-def _open_regular(folder: int, name: str) -> int:
-    """For reading. Opening a device that was swapped in could do harm: it is looked at before it is opened."""
-    handle = os.open(name, os.O_PATH | _NO_FOLLOW, dir_fd=folder)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise FileNotFoundError(errno.ENOENT, "the file has been replaced", name)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(handle)
 
 
 def _read_xattrs(fd: int) -> dict[bytes, bytes]:

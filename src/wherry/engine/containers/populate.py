@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from wherry.kernel import syscalls
 from wherry.kernel.consts import RESOLVE
 from wherry.lib.jsonvalue import JsonObject, get_str, get_strings
-from wherry.lib.program import run_worker
+from wherry.lib.program import WorkerError, run_worker
+from wherry.model.errors import Internal, InvalidArgument, Unavailable
 from wherry.model.image import RootMount
 from wherry.runtime.root import OverlayRoot, open_root
 
@@ -40,7 +42,7 @@ def needs_copy(lowers: Sequence[str], destination: str, volume: str) -> bool:
                 os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
                 resolve=RESOLVE.IN_ROOT | RESOLVE.NO_SYMLINKS,
             )
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             continue
         except OSError:
             return True
@@ -52,11 +54,22 @@ def needs_copy(lowers: Sequence[str], destination: str, volume: str) -> bool:
 
 
 async def populate_volume(root: RootMount, destination: str, volume: str) -> None:
-    """Copies in a worker."""
-    await run_worker(
-        "wherry.engine.containers.populate:populate_tree",
-        {"lowers": list(root.lowers), "destination": destination, "volume": volume},
-    )
+    """Copies in a worker. Raises InvalidArgument when the image has no folder there but something else."""
+    try:
+        await run_worker(
+            "wherry.engine.containers.populate:populate_tree",
+            {"lowers": list(root.lowers), "destination": destination, "volume": volume},
+        )
+    except WorkerError as error:
+        if error.errno == errno.ELOOP:
+            raise InvalidArgument(
+                f"evalSymlinksInScope: too many links in {destination}"
+            ) from error
+        if error.errno == errno.ENOTDIR:
+            raise InvalidArgument(f"source {destination} is not directory") from error
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Unavailable(f"no space left on device: copy {destination}: {error}") from error
+        raise Internal(f"copy {destination} of the image to its volume: {error}") from error
 
 
 def populate_tree(arguments: JsonObject, report: object = None) -> None:
@@ -69,7 +82,7 @@ def populate_tree(arguments: JsonObject, report: object = None) -> None:
         source = syscalls.openat2(
             root, os.fsencode(destination), _OPEN_FOLDER, resolve=RESOLVE.IN_ROOT
         )
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
     finally:
         os.close(root)

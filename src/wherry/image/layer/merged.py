@@ -15,8 +15,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from wherry.lib.regular import open_regular
+
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MAX_DEPTH = 20_000  # a path of one-letter names in a container can be deeper than Python's default
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
@@ -55,15 +56,11 @@ class Entry:
     def open_file(self) -> int | None:
         """A descriptor of a regular file; None when it has just gone or become something else."""
         try:
-            fd = os.open(self.name, _FILE_FLAGS, dir_fd=self._folder.fds[self.tree])
+            return open_regular(self._folder.fds[self.tree], self.name)
         except OSError as error:
-            if error.errno in _GONE or error.errno == errno.ENXIO:
+            if error.errno in _GONE:
                 return None
             raise
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            return None
-        return fd
 
     def read_link(self) -> bytes:
         """The target of a symlink; empty when it has just gone."""

@@ -10,6 +10,7 @@ import pytest
 
 from wherry.engine.containers.archive_worker import write_tree
 from wherry.engine.containers.populate import _Copy
+from wherry.image.layer.merged import open_stack
 from wherry.kernel import syscalls
 
 
@@ -53,6 +54,27 @@ def test_a_file_that_becomes_a_fifo_while_it_is_copied(
     archive = b"".join(written)
     assert b"second" in archive
     assert b"first" not in archive
+
+
+def test_a_file_that_becomes_a_fifo_before_it_is_diffed_or_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening it would let go on, or kill, whoever waits at its other end."""
+    (tmp_path / "name").write_text("x")
+    opened: list[tuple[object, int]] = []
+    plain_open = os.open
+
+    def note(path, flags, *words, **more):
+        opened.append((path, flags))
+        return plain_open(path, flags, *words, **more)
+
+    with open_stack([str(tmp_path)]) as root:
+        (entry,) = root.entries()
+        (tmp_path / "name").unlink()
+        os.mkfifo(tmp_path / "name")
+        monkeypatch.setattr(os, "open", note)
+        assert entry.open_file() is None
+    assert [path for path, flags in opened if not flags & os.O_PATH] == []
 
 
 def test_a_folder_of_a_volume_that_becomes_a_link_during_copy_up(
