@@ -18,11 +18,10 @@ from pathlib import Path
 
 import docker as docker_sdk
 import pytest
+from tests.harness.built_image import describe
 from tests.harness.engine import Engine, running_engine
 
 BUILDS = Path(__file__).parents[1] / "data" / "builds"
-# What the classic client cannot say.
-OURS_ONLY: frozenset[str] = frozenset()
 DEADLINE_S = 60.0
 
 
@@ -79,13 +78,17 @@ def expect_nothing_left(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in BUILDS.iterdir()))
-def test_the_corpus(engine: Engine, busybox: str, node: str, client: str, name: str) -> None:
-    del busybox, node
-    if client == "docker" and name in OURS_ONLY:
-        pytest.skip("the classic client cannot say it")
+def test_the_corpus(
+    engine: Engine, busybox: str, debian: str, node: str, client: str, name: str
+) -> None:
+    del busybox, debian, node
     folder = BUILDS / name
     build(engine, folder, "-q", "-t", f"corpus-{name}", client=client)
     assert output_of(engine, f"corpus-{name}") == (folder / "expected.txt").read_text()
+    golden = folder / "buildkit.json"
+    if golden.exists():
+        saved = engine.docker_bytes("save", f"corpus-{name}")
+        assert describe(saved, base_layers=1) == json.loads(golden.read_text())
 
 
 def test_the_classic_texts(engine: Engine, busybox: str, context: Path) -> None:
@@ -490,6 +493,10 @@ def test_several_platforms_are_an_index(engine: Engine, context: Path) -> None:
         (
             'FROM busybox\nRUN ["nosuch"]\n',
             ['exec: "nosuch": executable file not found in $PATH'],
+        ),
+        (
+            "FROM busybox\nCOPY --from=127.0.0.1:1/nothing a b\n",
+            ["connection refused", "2 | >>> COPY --from=127.0.0.1:1/nothing a b"],
         ),
         ("FROM busybox\nUSER nobody-here\nRUN true\n", ["unable to find user nobody-here"]),
         ("FROM busybox\nCOPY --chown=nope real /\n", ["no such user: nope"]),

@@ -158,6 +158,11 @@ class Engine:
         """The official client's standard output, stripped."""
         return self.run("docker", *arguments, **options).stdout.strip()  # type: ignore[arg-type]
 
+    def docker_bytes(self, *arguments: str) -> bytes:
+        """The official client's standard output as it is."""
+        argv = self.argv("docker", arguments)
+        return subprocess.run(argv, env=self.env, stdout=subprocess.PIPE, check=True).stdout
+
     def wherry(self, *arguments: str, **options: object) -> str:
         """Our client's standard output, stripped."""
         return self.run("wherry", *arguments, **options).stdout.strip()  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ from wherry.build.instructions.texts import (
 )
 from wherry.build.lint import Warning_, warn, warn_undefined
 from wherry.build.parser import parse_dockerfile, parse_heredoc
+from wherry.build.remote import is_git, is_url
 from wherry.build.stages import Reference, Resolution, Stage, problem_at
 from wherry.build.words import quote_go
 from wherry.model.container import ContainerConfig
@@ -68,12 +69,16 @@ class ImageState:
     workdir_is_set: bool = False
 
 
+# FROM scratch, as BuildKit begins it.
+SCRATCH = ImageState(config=ContainerConfig(env=(f"PATH={DEFAULT_PATH}",), working_dir="/"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One instruction, ready to be done; a plain Step changes only the config."""
 
     name: str  # the instruction as shown in progress
-    created_by: str  # the line of history
+    created_by: str  # the line of history; empty: none
     start: int
     end: int
     state: ImageState  # after the step
@@ -326,11 +331,13 @@ class _Planner:
         values = self.variables()
         shown_args = [f"{name}={values.get(name, '')}" for name, _ in self.state.args]
         count = [f"|{len(shown_args)}"] if shown_args else []
-        proxies = tuple(
-            f"{name}={value}"
-            for name, value in sorted(self.resolution.build_args.items())
-            if name in PROXY_ARGS and name not in values
-        )
+        proxies = {
+            name: value
+            for given, value in sorted(self.resolution.build_args.items())
+            if given in PROXY_ARGS
+            for name in (given.upper(), given.lower())  # programs differ in which one they read
+            if name not in values
+        }
         self.used_args.update(name for name in self.resolution.build_args if name in PROXY_ARGS)
         values.setdefault("PATH", DEFAULT_PATH)
         source = instruction.source
@@ -343,7 +350,7 @@ class _Planner:
             trigger=self._trigger,
             argv=argv,
             env=tuple(f"{name}={value}" for name, value in values.items()),
-            proxy_env=proxies,
+            proxy_env=tuple(f"{name}={value}" for name, value in proxies.items()),
             cwd=self.state.config.working_dir or "/",
             user=self.state.config.user,
             mounts=mounts,
@@ -387,6 +394,8 @@ class _Planner:
 
     def _add(self, instruction: Add) -> Step:
         step = self._transfer(instruction, "ADD", Reference(kind="context"))
+        if instruction.checksum and not all(is_url(path) or is_git(path) for path in step.sources):
+            raise SyntaxProblem("checksum requires HTTP(S) or Git sources", "--checksum")
         return replace(
             step,
             is_add=True,
@@ -535,7 +544,7 @@ class _Planner:
     def _onbuild(self, instruction: OnBuild) -> Step:
         return self.config_step(
             instruction,
-            f"ONBUILD {instruction.expression}",
+            "",
             self.with_config(on_build=(*self.state.config.on_build, instruction.expression)),
         )
 

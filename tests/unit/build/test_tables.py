@@ -79,7 +79,7 @@ def test_errors(text: str, expected: str) -> None:
 @pytest.mark.parametrize(("text", "expected"), read_cases("steps.txt"))
 def test_steps(text: str, expected: str) -> None:
     plan, _ = plan_last(text)
-    lines = [step.created_by for step in plan.steps]
+    lines = [step.created_by for step in plan.steps if step.created_by]
     lines += [f"{name}: {show(value)}" for name, value in config_fields(plan.state.config)]
     assert "\n".join(lines) == expected
 

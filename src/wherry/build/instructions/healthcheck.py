@@ -98,7 +98,8 @@ def _interval(flags: FlagValues, name: str) -> int:
         return 0
     nanoseconds = parse_duration(text)
     if nanoseconds is None:
-        raise SyntaxProblem(f"time: invalid duration {quote_go(text)}", f"--{name}")
+        fault = "missing unit in" if re.fullmatch(r"[-+]?[0-9.]*[0-9]", text) else "invalid"
+        raise SyntaxProblem(f"time: {fault} duration {quote_go(text)}", f"--{name}")
     if nanoseconds and nanoseconds < MINIMUM:
         raise SyntaxProblem(f"Interval {quote_go(name)} cannot be less than 1ms", f"--{name}")
     return nanoseconds

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.build.ignore import IgnoreMatcher, compile_patterns, parse_ignore_file
-from wherry.engine.build.fetch import Fetcher, is_git, parse_git
+from wherry.build.remote import is_git
+from wherry.engine.build.fetch import Fetcher, parse_git
 from wherry.engine.build.index import ContextIndex, Entry, read_index
 from wherry.engine.build.layers import Workspace
 from wherry.engine.build.records import BuildOptions
@@ -118,7 +119,8 @@ class Contexts:
     ) -> tuple[BuildContext, BuildOptions, bytes]:
         path = folder / "body"
         if is_git(options.remote):
-            await self._fetcher.archive_git(parse_git(options.remote), folder / "git", path)
+            keep = options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in {"1", "true"}
+            await self._archive_git(options.remote, folder / "git", path, keep_git_dir=keep)
         else:
             fetched = await self._fetcher.get(options.remote)
             if not await asyncio.to_thread(_is_archive, fetched.path):
@@ -129,6 +131,24 @@ class Contexts:
             path.symlink_to(fetched.path)
         context = await self._index(folder, path, options)
         return context, options, self._dockerfile(context, options)
+
+    async def _archive_git(
+        self, remote: str, target: Path, tar: Path, *, keep_git_dir: bool
+    ) -> None:
+        """The files of a repository and its submodules, as they were checked out."""
+        source = parse_git(remote)
+        await self._fetcher.checkout(source, target)
+        if not keep_git_dir:
+            self._workspace.discard(target / ".git")
+        tree = await asyncio.to_thread(_find_inside, target, source.folder)
+        if tree is None:
+            raise InvalidArgument(f"{remote}: the repository has no folder {source.folder}")
+        with tar.open("wb") as file:
+            await run_image_worker(
+                "wherry.image.layer.diff:export",
+                {"roots": [{"trees": [str(tree)]}], "output": file.fileno()},
+                fds=(file.fileno(),),
+            )
 
     async def archive(self, source: str) -> BuildContext:
         """A git repository or a URL as a named context or an ADD's source."""
@@ -193,6 +213,12 @@ class Contexts:
     def discard(self, context: BuildContext) -> None:
         """At the end of the build."""
         self._workspace.discard(context.folder)
+
+
+def _find_inside(root: Path, folder: str) -> Path | None:
+    """A folder of a repository; None when it is not there or a link leads out of it."""
+    found = (root / folder).resolve()
+    return found if found.is_dir() and found.is_relative_to(root.resolve()) else None
 
 
 def decode_index(answer: JsonValue) -> tuple[list[Entry], bool]:

@@ -18,10 +18,17 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wherry.build.ignore import compile_pattern, compile_patterns
+from wherry.engine.build.attributes import (
+    CopyError,
+    ModeChange,
+    find_owner,
+    folder_mode,
+    parse_mode,
+)
 from wherry.image.layer.streams import Decompressor
 from wherry.kernel import syscalls
 from wherry.kernel.consts import RESOLVE
@@ -49,7 +56,6 @@ from wherry.lib.tar.reader import (
 )
 from wherry.lib.worker import forbid_imports
 from wherry.runtime.root import DirectoryRoot, OverlayRoot, open_root
-from wherry.runtime.users import parse_group, parse_passwd, read_file
 
 RESOLVE_INSIDE = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -61,17 +67,13 @@ PIECE = 1 << 20
 DECOMPRESSORS = (bz2, lzma)
 
 
-class CopyError(Exception):
-    """What cannot be copied, as a sentence for the person who wrote the Dockerfile."""
-
-
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """What is forced on everything that is copied; None = as the source has it."""
 
     uid: int | None
     gid: int | None
-    mode: Callable[[int, bool], int] | None
+    mode: ModeChange | None
     epoch: int | None
 
 
@@ -124,6 +126,7 @@ class _Copier:
         self.attributes = Attributes(
             uid, gid, parse_mode(get_str(request, "chmod")), epoch if epoch >= 0 else None
         )
+        self._folder_mode = folder_mode(get_str(request, "chmod"))
         self.excludes = compile_patterns(get_strings(request, "excludes"))
         self.parents = get_bool(request, "parents")
 
@@ -170,8 +173,10 @@ class _Copier:
         os.close(fd)
         return True
 
-    def open_directory(self, path: str, owner: tuple[int, int] | None = None) -> int:
-        """A directory of the root, made with its parents when it is not there."""
+    def open_directory(
+        self, path: str, owner: tuple[int, int] | None = None, mode: int = 0o755
+    ) -> int:
+        """A directory of the root, made with its parents when it is not there; `mode` is its own."""
         try:
             return syscalls.openat2(
                 self.root, _relative(path), DIRECTORY_FLAGS, resolve=RESOLVE_INSIDE
@@ -185,7 +190,7 @@ class _Copier:
         try:
             name = posixpath.basename(clean)
             try:
-                os.mkdir(name, 0o755, dir_fd=parent)
+                os.mkdir(name, mode, dir_fd=parent)
             except FileExistsError as error:
                 # A symlink to nowhere: what it names is made, as mkdir -p of the target would.
                 target = os.readlink(name, dir_fd=parent)
@@ -207,15 +212,19 @@ class _Copier:
         if self.parents:
             base = posixpath.join(destination, parent_path)
             if is_directory:
-                return self._go_direct(self.open_directory(posixpath.join(base, name))), ""
+                return self._open_for_folder(posixpath.join(base, name)), ""
             return self.open_directory(base), name
         if is_directory:
-            return self._go_direct(self.open_directory(destination)), ""
+            return self._open_for_folder(destination), ""
         if destination.endswith("/") or self.is_directory(destination):
             return self.open_directory(destination), name
         return self.open_directory(posixpath.dirname(destination) or "/"), posixpath.basename(
             destination
         )
+
+    def _open_for_folder(self, path: str) -> int:
+        """Where the entries of a source directory go."""
+        return self._go_direct(self.open_directory(path, mode=self._folder_mode))
 
     def _go_direct(self, fd: int) -> int:
         """The same directory in the upper one, when it is empty; takes the descriptor over."""
@@ -433,6 +442,15 @@ class _Copier:
         self.count += 1
         if row.kind == "l":
             self._symlink(folder, name, row.link, 0, 0, row.mtime_ns)
+            return
+        if row.kind == "p":
+            self._unlink(folder, name)
+            os.mkfifo(name, 0o600, dir_fd=folder)
+            fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                self._finish(fd, row.mode, 0, 0, row.mtime_ns)
+            finally:
+                os.close(fd)
             return
         fd = self._create(folder, name)
         try:
@@ -690,84 +708,6 @@ def _int(value: JsonValue) -> int:
     if not isinstance(value, int):
         raise TypeError("not an integer")
     return value
-
-
-def find_owner(root: int, text: str) -> tuple[int | None, int | None]:
-    """`user[:group]` of --chown in a root; None where nothing is asked for. Raises CopyError."""
-    if not text:
-        return None, None
-    user, _, group = text.partition(":")
-    uid, gid = 0, None
-    if user.isascii() and user.isdigit():
-        uid = gid = int(user)
-    elif user:
-        entries = parse_passwd(read_file(root, b"etc/passwd"))
-        found = next((entry for entry in entries if entry.name == user), None)
-        if found is None:
-            raise CopyError(
-                f"unable to convert uid/gid chown string to host mapping: can't find uid for user {user}: no such user: {user}"
-            )
-        uid, gid = found.uid, found.gid
-    if group.isascii() and group.isdigit():
-        gid = int(group)
-    elif group:
-        groups = parse_group(read_file(root, b"etc/group"))
-        match = next((entry for entry in groups if entry.name == group), None)
-        if match is None:
-            raise CopyError(
-                f"unable to convert uid/gid chown string to host mapping: can't find gid for group {group}: no such group: {group}"
-            )
-        gid = match.gid
-    return uid, 0 if gid is None else gid
-
-
-def parse_mode(text: str) -> Callable[[int, bool], int] | None:
-    """`755`, or symbolic `u=rwX,go=rX`, as a function of the old mode and whether it is a directory."""
-    if not text:
-        return None
-    if all(char in "01234567" for char in text) and len(text) <= 5:
-        fixed = int(text, 8) & 0o7777
-        return lambda _mode, _is_directory: fixed
-    clauses = [_parse_clause(part, text) for part in text.split(",")]
-
-    def apply(mode: int, is_directory: bool) -> int:  # noqa: FBT001 - the shape of the result
-        for clause in clauses:
-            mode = clause(mode, is_directory)
-        return mode
-
-    return apply
-
-
-def _parse_clause(part: str, text: str) -> Callable[[int, bool], int]:
-    position = next((at for at, char in enumerate(part) if char in "+-="), -1)
-    who, what = part[:position], part[position + 1 :]
-    if position < 0 or set(who) - set("ugoa") or set(what) - set("rwxXst"):
-        raise CopyError(
-            f'invalid chmod parameter: "{text}". it should be octal string and between 0 and 07777'
-        )
-    who = "ugo" if not who or "a" in who else who
-    operator = part[position]
-    shifts = [{"u": 6, "g": 3, "o": 0}[char] for char in who]
-
-    def apply(mode: int, is_directory: bool) -> int:  # noqa: FBT001 - the shape of the result
-        bits = 0
-        for char in what:
-            if char == "X" and not (is_directory or mode & 0o111):
-                continue
-            if char in "rwxX":
-                value = {"r": 4, "w": 2, "x": 1, "X": 1}[char]
-                bits |= sum(value << shift for shift in shifts)
-            elif char == "s":
-                bits |= (0o4000 if "u" in who else 0) | (0o2000 if "g" in who else 0)
-            else:
-                bits |= 0o1000
-        if operator == "+":
-            return mode | bits
-        if operator == "-":
-            return mode & ~bits
-        return (mode & ~sum(7 << shift for shift in shifts)) | bits
-
-    return apply
 
 
 def _relative(path: str) -> bytes:

@@ -17,13 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from wherry.engine.build.copying import (
-    DIRECTORY_FLAGS,
-    RESOLVE_INSIDE,
-    CopyError,
-    find_owner,
-    parse_mode,
-)
+from wherry.engine.build.attributes import CopyError, find_owner, folder_mode, parse_mode
+from wherry.engine.build.copying import DIRECTORY_FLAGS, RESOLVE_INSIDE
 from wherry.image.layer.build import PendingLayer
 from wherry.image.layer.confine import confined
 from wherry.kernel import syscalls
@@ -38,13 +33,14 @@ from wherry.lib.jsonvalue import (
     get_str,
     get_strings,
 )
-from wherry.lib.tar.reader import DIRECTORY, REGULAR, SYMLINK
+from wherry.lib.tar.reader import DIRECTORY, FIFO, REGULAR, SYMLINK
 from wherry.lib.tar.writer import TarWriter
 from wherry.lib.worker import Report
 from wherry.runtime.root import OverlayRoot, open_root
 
 PIECE = 1 << 20
 SECOND_NS = 1_000_000_000
+_KINDS = {"f": REGULAR, "l": SYMLINK, "p": FIFO}
 
 
 class _NotPlain(Exception):
@@ -113,6 +109,7 @@ class _Plan:
         uid, gid = find_owner(self._root, get_str(request, "chown"))
         self._owner = (uid or 0, gid or 0)
         self._change_mode = parse_mode(get_str(request, "chmod"))
+        self._folder_mode = folder_mode(get_str(request, "chmod"))
 
     def close(self) -> None:
         """Closes all descriptors."""
@@ -143,8 +140,8 @@ class _Plan:
         os.close(fd)
         return "d" if stat.S_ISDIR(mode) else "l" if stat.S_ISLNK(mode) else "f"
 
-    def _find_folder(self, path: str) -> str:
-        """Where a directory really is, made with its parents when it is not there."""
+    def _find_folder(self, path: str, mode: int = 0o755) -> str:
+        """Where a directory really is, made with its parents when it is not there; `mode` is its own."""
         clean = posixpath.normpath("/" + path).lstrip("/")
         if clean in self._new:
             return clean
@@ -157,7 +154,7 @@ class _Plan:
             real = posixpath.join(parent, posixpath.basename(clean))
             if self._kind(real):
                 raise _NotPlain from None
-            self._make(real, 0o755, self._now * SECOND_NS)
+            self._make(real, mode, self._now * SECOND_NS)
             return real
         except OSError as error:
             raise _NotPlain from error
@@ -215,7 +212,7 @@ class _Plan:
         base = self._destination
         if self._parents:
             base = posixpath.join(base, get_str(job, "parent"), name)
-        folder = self._find_folder(base)
+        folder = self._find_folder(base, self._folder_mode)
         for raw in rows[1:]:
             row = _row(raw)
             self._put_row(posixpath.join(folder, row[0]), source, row)
@@ -246,12 +243,13 @@ class _Plan:
             elif there != "d":
                 raise _NotPlain
             return
-        item = _Item(REGULAR if kind == "f" else SYMLINK, 0o777, self._owner, self._time(mtime_ns))
-        if kind == "f":
-            item.mode = self._mode(mode, is_directory=False)
-            item.source, item.offset, item.size = source, offset, size
-        else:
+        item = _Item(_KINDS[kind], 0o777, self._owner, self._time(mtime_ns))
+        if kind == "l":
             item.link = os.fsencode(link)
+        else:
+            item.mode = self._mode(mode, is_directory=False)
+        if kind == "f":
+            item.source, item.offset, item.size = source, offset, size
         self._put(path, item)
 
     def _put(self, path: str, item: _Item) -> None:

@@ -7,6 +7,7 @@ key of an ADD is the content, as BuildKit's. git is the system's; credentials ar
 from __future__ import annotations
 
 import email.utils
+import errno
 import hashlib
 import json
 import os
@@ -20,7 +21,6 @@ from urllib.parse import unquote, urlsplit
 from wherry.lib.program import ProgramFailed, ProgramMissing, run_program
 from wherry.model.errors import InvalidArgument, NotSupported, Unavailable
 
-GIT_URL = re.compile(r"(git@[\w.-]+:|git://|ssh://|github\.com/)|(https?://.+\.git)(#.*)?$")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 600.0
 
@@ -42,16 +42,6 @@ class GitSource:
     url: str
     ref: str = ""
     folder: str = ""
-
-
-def is_url(source: str) -> bool:
-    """Whether a source of ADD is downloaded."""
-    return source.startswith(("http://", "https://"))
-
-
-def is_git(source: str) -> bool:
-    """Whether a source is a git repository."""
-    return GIT_URL.match(source) is not None
 
 
 def parse_git(source: str) -> GitSource:
@@ -84,7 +74,7 @@ class Fetcher:
         if known.get("etag"):
             headers["If-None-Match"] = known["etag"]
         temporary = self._folder / f"{key}.{secrets.token_hex(4)}"
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=60, sock_read=120)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
@@ -108,10 +98,14 @@ class Fetcher:
                     "name": _file_name(url, response.headers.get("Content-Disposition", "")),
                     "modified": response.headers.get("Last-Modified", ""),
                 }
+            temporary.rename(path)
+            record_path.write_text(json.dumps(record))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise Unavailable(f"no space left on device: {url}") from error
             raise Unavailable(f"failed to load {url}: {error}") from error
-        temporary.rename(path)
-        record_path.write_text(json.dumps(record))
+        finally:
+            temporary.unlink(missing_ok=True)
         return _fetched(path, record)
 
     async def find_commit(self, source: GitSource) -> str:
@@ -139,13 +133,6 @@ class Fetcher:
         await _git(*in_target, "submodule", "-q", "update", "--init", "--recursive", "--depth=1")
         return commit
 
-    async def archive_git(self, source: GitSource, target: Path, tar: Path) -> str:
-        """The repository's files as a tar, without `.git`. Answers the commit."""
-        commit = await self.checkout(source, target)
-        tree = f"{commit}:{source.folder}" if source.folder else commit
-        await _git("-C", str(target), "archive", "--format=tar", "-o", str(tar), tree)
-        return commit
-
 
 async def _git(*arguments: str) -> str:
     env = {
@@ -153,7 +140,8 @@ async def _git(*arguments: str) -> str:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
         "HOME": "/nonexistent",
-        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh:file",
+        # A submodule may not name files of this machine.
+        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
     }
     for name in ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         if name in os.environ:

@@ -22,6 +22,7 @@ from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.tar.reader import (
     BLOCK,
     DIRECTORY,
+    FIFO,
     HARD_LINK,
     REGULAR,
     SYMLINK,
@@ -32,6 +33,7 @@ from wherry.lib.tar.reader import (
 from wherry.model.errors import InvalidArgument, NotFound
 
 MAX_LINKS = 40
+_SIMPLE = {DIRECTORY: "d", FIFO: "p"}
 WILDCARDS = re.compile(r"[*?\[\\]")
 
 
@@ -50,7 +52,7 @@ class Entry:
     """One file, directory or symlink; `offset` is where its data begins in the tar."""
 
     path: str
-    kind: str  # "d", "f", "l"
+    kind: str  # "d", "f", "l", "p" (a FIFO)
     mode: int
     uid: int = 0
     gid: int = 0
@@ -270,8 +272,9 @@ def _read_entries(read: Read) -> list[Entry]:
                 continue
             mode = member.mode & 0o7777
             common = (mode, member.uid, member.gid)
-            if member.type == DIRECTORY:
-                entries[path] = Entry(path, "d", *common, mtime_ns=member.mtime_ns)
+            if member.type in _SIMPLE:
+                kind = _SIMPLE[member.type]
+                entries[path] = Entry(path, kind, *common, mtime_ns=member.mtime_ns)
             elif member.type == SYMLINK:
                 link = os.fsdecode(member.link)
                 entries[path] = Entry(path, "l", *common, link=link, mtime_ns=member.mtime_ns)

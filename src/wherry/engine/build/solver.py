@@ -17,10 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wherry.build import cachekey
+from wherry.build.errors import DockerfileError
 from wherry.build.lint import Warning_, check_program, check_resolution, parse_check_options
 from wherry.build.parser import parse_dockerfile
 from wherry.build.plan import (
     PROXY_ARGS,
+    SCRATCH,
     CopyStep,
     ImageState,
     RunStep,
@@ -226,9 +228,9 @@ class Build:
                     image = self._services.images.get(reference.name)
                     state = ImageState(config=image.config, author=image.author)
                 except NoSuchImage:
-                    state = ImageState()
+                    state = SCRATCH
             else:
-                state = ImageState()
+                state = SCRATCH
             plan = plan_stage(self.resolution, self.program.stages[index], state)
             states[index] = plan.state
             self.warnings.extend(plan.warnings)
@@ -338,8 +340,8 @@ class Build:
         try:
             result = await self._solve_base(stage, self.resolution.bases[stage.index])
         except EngineError as error:
-            self._fail(number, error, started)
-            raise
+            place = stage.from_.source
+            raise self._fail(number, error, started, place.start, place.end) from error
         shown = result.base.id.partition(":")[2] if result.base is not None else result.shown
         result = replace(result, shown=shown)
         self._finish(number, started, shown, cached=False)
@@ -377,7 +379,7 @@ class Build:
             return StageResult(
                 chain=Chain(),
                 key=cachekey.base_key((), format_platform(chosen or self.platform)),
-                state=ImageState(),
+                state=SCRATCH,
                 platform=_plain(chosen or self.platform),
             )
         del stage
@@ -442,28 +444,27 @@ class Build:
                 done = self._solve_config(step, before, no_cache=no_cache)
                 self._report(StepStarted(number=number, cached=done.cached))
         except EngineError as error:
-            if isinstance(error, StepFailed):
-                lines = self.program.dockerfile.lines
-                error.place(self._options.dockerfile, step.start, step.end, lines)
-                if isinstance(step, RunStep):
-                    error.hint = await self._debug_hint(before)
-            self._fail(number, error, started)
-            raise
-        shown = cachekey.digest_of([before.shown, done.key, step.created_by])
+            if isinstance(error, StepFailed) and isinstance(step, RunStep):
+                error.hint = await self._debug_hint(before)
+            raise self._fail(number, error, started, step.start, step.end) from error
+        shown = cachekey.digest_of([before.shown, done.key, step.created_by or step.name])
         self._finish(number, started, shown, cached=done.cached)
-        entry = HistoryEntry(
-            created=done.created,
-            created_by=step.created_by,
-            comment=COMMENT,
-            empty_layer=len(done.chain.layers) == len(before.chain.layers),
-        )
+        history = before.history
+        if step.created_by:
+            entry = HistoryEntry(
+                created=done.created,
+                created_by=step.created_by,
+                comment=COMMENT,
+                empty_layer=len(done.chain.layers) == len(before.chain.layers),
+            )
+            history = (*history, entry)
         return replace(
             before,
             chain=done.chain,
             key=done.key,
             state=step.state,
             shown=shown,
-            history=(*before.history, entry),
+            history=history,
         )
 
     def _now(self, moment: str = "") -> str:
@@ -494,11 +495,19 @@ class Build:
         image = await make_image(self._services.images, before, self.epoch)
         return f"wherry run --rm -it --entrypoint sh {image.id.partition(':')[2][:12]}"
 
-    def _fail(self, number: int, error: EngineError, started: float) -> None:
+    def _fail(
+        self, number: int, error: EngineError, started: float, start: int, end: int
+    ) -> EngineError:
+        """The error with the lines of the Dockerfile that it is about."""
         entry = self.times.get(number)
         if entry is not None and not entry.error:
             entry.error, entry.seconds = str(error), time.monotonic() - started
         self._report(StepDone(number=number, error=str(error)))
+        if isinstance(error, DockerfileError):
+            return error  # of a stage that this one needs
+        failure = error if isinstance(error, StepFailed) else StepFailed(str(error))
+        failure.place(self._options.dockerfile, start, end, self.program.dockerfile.lines)
+        return failure
 
     async def _solve_run(
         self, step: RunStep, number: int, before: StageResult, *, no_cache: bool

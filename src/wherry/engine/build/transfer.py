@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.build.plan import CopyStep, WorkdirStep
+from wherry.build.remote import is_git, is_url
 from wherry.engine.build.contexts import BuildContext, tar_job
-from wherry.engine.build.fetch import Fetcher, is_git, is_url, parse_git
+from wherry.engine.build.fetch import Fetcher, parse_git
 from wherry.engine.build.flights import Done
 from wherry.engine.build.index import NoSuchFile, Selection, digest_selections
 from wherry.engine.build.layers import Chain, Layer, Workspace
@@ -172,6 +173,8 @@ class Transfers:
     async def _prepare_git(self, step: CopyStep, url: str) -> tuple[dict[str, JsonValue], str]:
         source = parse_git(url)
         commit = await self._fetcher.find_commit(source)
+        if step.checksum and not commit.startswith(step.checksum):
+            raise StepFailed(f"expected checksum to match {step.checksum}, got {commit}")
         job: dict[str, JsonValue] = {
             "kind": "git",
             "url": url,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from wherry.build.remote import is_git
+from wherry.engine.build.attributes import CopyError, parse_mode
 from wherry.engine.build.cache import parse_age
 from wherry.engine.build.classic import ClassicText
-from wherry.engine.build.copying import CopyError, parse_mode
-from wherry.engine.build.fetch import GitSource, is_git, parse_git
+from wherry.engine.build.fetch import GitSource, parse_git
 from wherry.engine.build.records import (
     BuildEvent,
     Planned,
@@ -66,6 +67,10 @@ def test_a_failed_step_keeps_its_container() -> None:
         ("u=rwX,go=rX", 0o600, True, 0o755),
         ("+s", 0o755, False, 0o6755),
         ("o+t", 0o777, True, 0o1777),
+        ("g=rx", 0o6755, False, 0o4755),
+        ("a=", 0o3777, True, 0o1000),
+        ("g=u", 0o6744, False, 0o6774),
+        ("u=g,o=g", 0o640, False, 0o444),
     ],
 )
 def test_modes(text: str, mode: int, is_directory: bool, expected: int) -> None:

@@ -1,0 +1,5 @@
+import sys
+
+import greeting
+
+sys.stdout.write(greeting.greet("python") + "\n")
