@@ -130,6 +130,7 @@ def test_what_is_used_or_named_twice_is_not_removed(
             ["tag", "busybox", "UP:x"],
             "invalid reference format: repository name (library/UP) must be lowercase",
         ),
+        (["tag", "busybox", "-x"], '"-x" is not a valid repository/tag'),
         (["save", "nope"], "No such image: nope"),
         (["image", "inspect", "nope"], "No such image: nope"),
         (["history", "a:b:c"], "invalid reference format"),

@@ -75,6 +75,8 @@ def test_run_pulls_what_is_missing(engine: Engine, registry: RegistryServer, cli
     missing = engine.run(client, "run", "--rm", f"{name}-no", "true", check=False)
     assert missing.returncode == 125
     assert f"manifest for {name}-no:latest not found" in missing.stderr
+    quiet = engine.run(client, "run", "-q", "--rm", f"{name}-no", "true", check=False)
+    assert quiet.stderr.startswith(f"{client}: Error response from daemon: manifest for {name}-no")
 
 
 def test_push_mounts_and_others_can_read_it(
@@ -167,6 +169,10 @@ def test_the_platform_that_was_asked_for(engine: Engine, registry: RegistryServe
     refused = engine.run("docker", "pull", "--platform", "linux/s390x", name, check=False)
     assert "no matching manifest for linux/s390x in the manifest list entries" in refused.stderr
     assert json.loads(engine.docker("manifest", "inspect", "--insecure", name)) == json.loads(index)
+    by_digest = f"{registry.host}/e2e/platforms@{several[0][0].digest}"
+    for options, shown in (((), name), (("--verbose",), name), ((), by_digest)):
+        arguments = ("manifest", "inspect", "--insecure", *options, shown)
+        assert engine.wherry(*arguments) == engine.docker(*arguments)
     engine.docker("rmi", name)
 
 

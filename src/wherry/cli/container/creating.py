@@ -61,7 +61,8 @@ def create_container(session: Session, arguments: Arguments, body: Document) -> 
                 raise
             from wherry.cli.reference import familiar
 
-            line_error(f"Unable to find image '{familiar(image)}' locally")
+            if not arguments.flag("quiet"):
+                line_error(f"Unable to find image '{familiar(image)}' locally")
             _pull(session, image, platform, quiet=arguments.flag("quiet"))
             answer = session.client.containers.create(body, name=name, platform=platform)
     except BaseException:

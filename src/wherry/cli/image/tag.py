@@ -37,4 +37,5 @@ VERB = Verb(
     aliases="image tag, tag",
     minimum=2,
     maximum=2,
+    interspersed=False,
 )
