@@ -104,9 +104,7 @@ async def open_engine(options: Options, shut_down: Callable[[], None]) -> AsyncI
         )
         await networks.start()
         volumes = Volumes(store, events.publish, settings.root / "volumes")
-        shims = Shims(
-            run_dir=settings.run_dir, slots=options.slots, cgroup_parent=options.cgroup_parent
-        )
+        shims = Shims(run_dir=settings.run_dir, slots=options.slots)
         stack.push_async_callback(shims.close)
         await shims.start()
         services = ContainerServices(

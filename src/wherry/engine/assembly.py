@@ -96,6 +96,7 @@ class ContainerServices:
                 images=images,
                 networks=networks,
                 volumes=volumes,
+                launcher=shims,
                 events=events,
                 cgroup_version=self.cgroup_version,
             ),

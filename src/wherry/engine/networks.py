@@ -45,7 +45,13 @@ from wherry.model.network import (
 )
 from wherry.network.dns import split_network
 from wherry.network.firewall import BridgeNetwork, Firewall, PublishedPort
-from wherry.network.ipam import DEFAULT_POOLS, AddressPool, build_mac, find_free_subnet
+from wherry.network.ipam import (
+    DEFAULT_POOLS,
+    AddressPool,
+    build_host_name,
+    build_mac,
+    find_free_subnet,
+)
 from wherry.network.ports import parse_container_port, reserve_port
 
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
@@ -472,7 +478,7 @@ class Networks:
         )
         values = InterfaceValues(
             name=interface,
-            host_name=f"veth{secrets.token_hex(4)}",
+            host_name=build_host_name(),
             bridge=record.bridge,
             mac=mac,
             mtu=live.mtu,

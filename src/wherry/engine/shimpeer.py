@@ -93,7 +93,9 @@ class Peer:
         self._fail_requests()
 
     async def end(self, patience_s: float) -> None:
-        """Tells the peer that nothing more comes, waits for its end, and closes."""
+        """Tells the peer that nothing more comes, waits for its end, and closes. Idempotent."""
+        if self._lost:
+            return
         ended: asyncio.Future[None] = self._loop.create_future()
         self._on_event = Message.close
         self._on_lost = lambda: None if ended.done() else ended.set_result(None)

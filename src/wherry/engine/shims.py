@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 from wherry.engine.shimpeer import Peer, ShimGone, ShimLaunchError
-from wherry.engine.spawner import Slots, Spawner, SpawnerLost
+from wherry.engine.slots import Hint, SlotClass, Slots
+from wherry.engine.spawner import Spawner, SpawnerLost
 from wherry.lib.jsonvalue import (
     JsonObject,
     get_int,
@@ -49,8 +50,7 @@ from wherry.shim.record import (
     read_exit,
     read_state,
 )
-from wherry.shim.slots import remove_stale_slots
-from wherry.shim.slots import slot_class as find_slot_class
+from wherry.shim.slots import slot_class
 from wherry.shim.teardown import bury_cgroup
 
 __all__ = [
@@ -123,6 +123,7 @@ class ShimRequest:
     with_resolver: bool = False
     attachments: Sequence[Attachment] = ()
     waiters: Sequence[int] = ()
+    network: str = ""  # as it was given to `Shims.reserve_id`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,11 +337,10 @@ class ShimHandle:
 class Shims:
     """Starts and finds shims through one spawner. `run_dir` is the engine's RUN."""
 
-    def __init__(self, *, run_dir: Path, slots: int = 0, cgroup_parent: str = "") -> None:
-        """`slots` shims are forked ahead for each cgroup parent in use, first for `cgroup_parent`."""
+    def __init__(self, *, run_dir: Path, slots: int = 0) -> None:
+        """`slots` containers are prepared ahead for each class in use (`wherry.engine.slots`)."""
         self._run_dir = run_dir
-        self._cgroup_parent = cgroup_parent
-        self._slots = Slots(slots, self._fork_shim)
+        self._slots = Slots(slots, run_dir, self._fork_shim)
         self._spawner: Spawner | None = None
         self._spawner_ready = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
@@ -360,9 +360,7 @@ class Shims:
         """Starts the spawner; returns when it can fork. Raises OSError, TimeoutError."""
         self._run_dir.joinpath("containers").mkdir(parents=True, exist_ok=True)
         await self._start_spawner()
-        if self._cgroup_parent:
-            await asyncio.to_thread(remove_stale_slots, self._cgroup_parent)
-            self._slots.want(self._cgroup_parent)
+        await asyncio.to_thread(self._slots.sweep)
 
     async def close(self) -> None:
         """Ends the spawner; shims and their containers go on. Idempotent."""
@@ -376,6 +374,10 @@ class Shims:
         spawner, self._spawner = self._spawner, None
         if spawner is not None:
             await spawner.close()
+
+    def reserve_id(self, cgroup_parent: str, network: str) -> str | None:
+        """An id for a new container that is ready to be started as such; None = any id is as good."""
+        return self._slots.reserve(Hint(cgroup_parent, network))
 
     async def launch(self, request: ShimRequest) -> ShimHandle:
         """Starts a container; returns when its program has been executed.
@@ -471,10 +473,7 @@ class Shims:
 
     async def _launch_in(self, folder: Path, request: ShimRequest, fds: list[int]) -> ShimHandle:
         """In a slot if there is one, else in a new shim; again when that died before it had begun."""
-        slot_class = None
-        if not request.cgroup_systemd:
-            slot_class = find_slot_class(request.oci, request.cgroup_path)
-        peer = self._slots.take(slot_class) if slot_class else None
+        peer = await self._slots.take(request.container_id, self._learn_class(request))
         for attempt in range(_LAUNCH_TRIES):
             try:
                 return await self._launch_once(request, folder, fds, peer or await self._fork())
@@ -484,22 +483,34 @@ class Shims:
                 await asyncio.sleep(_LAUNCH_PAUSE_S * 2**attempt)
         raise ShimLaunchError("spawner", "", 0, "spawner ends again and again")
 
+    def _learn_class(self, request: ShimRequest) -> str:
+        """The key of the slots that may serve the container, "" for none."""
+        if request.cgroup_systemd or request.with_resolver:
+            return ""
+        document = slot_class(request.oci, _encode_interfaces(request))
+        parent, _, name = request.cgroup_path.rpartition("/")
+        if document is None or name != request.container_id:
+            return ""
+        found = SlotClass(parent, document)
+        self._slots.learn(Hint(parent, request.network), found)
+        return found.key
+
     async def _fork(self) -> Peer:
         await self._wait_for_spawner()
         ours, theirs = open_pair()
         peer = Peer(Channel(ours))
         try:
-            self._fork_shim(theirs.detach(), "")
+            self._fork_shim(theirs.detach())
         except SpawnerLost:
             peer.close()
             raise
         return peer
 
-    def _fork_shim(self, control_fd: int, slot_path: str) -> None:
+    def _fork_shim(self, control_fd: int) -> None:
         if self._spawner is None:
             os.close(control_fd)
             raise SpawnerLost
-        self._spawner.fork_shim(control_fd, slot_path)
+        self._spawner.fork_shim(control_fd)
 
     async def _launch_once(
         self, request: ShimRequest, folder: Path, fds: list[int], peer: Peer
@@ -591,6 +602,10 @@ def _encode_attachments(attachments: Sequence[Attachment]) -> list[dict[str, obj
     return [_encode_attachment(attachment, index) for index, attachment in enumerate(attachments)]
 
 
+def _encode_interfaces(request: ShimRequest) -> list[JsonObject]:
+    return [asdict(interface) for interface in request.interfaces]
+
+
 def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
     root = request.root
     log = request.log
@@ -612,7 +627,7 @@ def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
             "compress": log.compress,
             "attributes": dict(log.attributes),
         },
-        "interfaces": [asdict(interface) for interface in request.interfaces],
+        "interfaces": _encode_interfaces(request),
         "with_resolver": request.with_resolver,
         "attachments": _encode_attachments(request.attachments),
         "waiters": len(request.waiters),

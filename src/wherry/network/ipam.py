@@ -93,6 +93,11 @@ def find_free_subnet(taken: Iterable[str], pools: Iterable[str] = DEFAULT_POOLS)
     )
 
 
+def build_host_name() -> str:
+    """A name for the host's end of a veth pair, as Docker's: seldom one that is taken."""
+    return f"veth{os.urandom(4).hex()}"
+
+
 def build_mac() -> str:
     """A random, locally administered unicast MAC address."""
     octets = bytearray(os.urandom(6))

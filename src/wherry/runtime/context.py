@@ -6,6 +6,7 @@ Descriptors in it are close-on-exec; init closes what is left of them in one cal
 
 from __future__ import annotations
 
+import _socket
 import os
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ class Context:
         "joins",
         "kept",
         "mounts",
+        "orders",
         "passwd",
         "proc_sys",
         "report",
@@ -46,6 +48,7 @@ class Context:
         self.kept: list[int] = []  # more that init must find open
         self.joins: dict[str, int] = {}  # kind: namespace to enter
         self.mounts: dict[str, int] = {}  # destination: mount made there, for later steps
+        self.orders: _socket.socket | None = None  # of an init that was made ahead
         self.in_user_namespace = False
         self.identity = Identity(0, 0, (), "/")
         self.passwd: list[PasswdEntry] | None = None
@@ -57,6 +60,8 @@ class Context:
         yield from self.sources.values()
         yield from self.joins.values()
         yield from self.kept
+        if self.orders is not None:
+            yield self.orders.fileno()
 
     def close_private(self) -> None:
         """In the launching process: close what only init needed."""

@@ -16,9 +16,16 @@ from typing import NoReturn
 
 from wherry.kernel import syscalls
 from wherry.kernel.consts import CLONE, PR
+from wherry.lib.jsonvalue import get_objects
+from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.context import Context
 from wherry.runtime.errors import LaunchError, StepError, describe_exception
-from wherry.runtime.plan import Plan
+from wherry.runtime.interface import decode_interface
+from wherry.runtime.orders import READY, receive_order, take_descriptors
+from wherry.runtime.plan import Plan, build_late
+from wherry.runtime.rehearsal import rehearse
+from wherry.runtime.root import EmptyRoot
+from wherry.runtime.spec import parse_spec
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.namespaces import BecomeRoot
 
@@ -45,8 +52,11 @@ def _refuse_import(name: str, *_: object) -> NoReturn:
     raise ImportError(f"import of {name} inside a container's root")
 
 
-def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
-    """The life of init before its program; never returns."""
+def run_init(context: Context, steps: tuple[Step, ...], cgroup: Cgroup) -> NoReturn:
+    """The life of init before its program; never returns.
+
+    With `context.orders` it is made ahead: after these steps it says so, and gets the rest as an order.
+    """
     current = "init"
     try:
         lock_down()
@@ -54,18 +64,44 @@ def run_init(context: Context, steps: tuple[Step, ...]) -> NoReturn:
         syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
         syscalls.keep_only(context.descriptors())
         os.umask(_UMASK)
-        for step in steps:
-            current = step.name
-            step.detach(context)
-        for step in steps:
-            current = step.name
-            step.apply(context)
+        while True:
+            for step in steps:
+                current = step.name
+                step.detach(context)
+            for step in steps:
+                current = step.name
+                step.apply(context)
+            steps = _await_rest(context, cgroup)
     except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
         send_failure(context.report, current, error)
     os._exit(1)
 
 
-def run_pid_joiner(context: Context, plan: Plan, cgroup_fd: int, pids: int) -> NoReturn:
+def _await_rest(context: Context, cgroup: Cgroup) -> tuple[Step, ...]:
+    """Of a start in two parts: the steps of the second, and in the context what they need. Blocking."""
+    if context.orders is None:
+        raise StepError("", "the plan has no program")
+    rehearse()
+    os.write(context.report, READY)
+    os.close(context.report)
+    context.report = -1
+    order = receive_order(context.orders)
+    if order is None:
+        os._exit(0)  # not wanted any more
+    document = order[0]
+    interfaces = tuple(decode_interface(item) for item in get_objects(document, "interfaces"))
+    # While the launching process opens what comes from the host.
+    plan = build_late(parse_spec(document.get("oci")), EmptyRoot(), cgroup, interfaces)
+    order = receive_order(context.orders)
+    if order is None:
+        os._exit(0)
+    take_descriptors(context, *order)
+    return plan.steps
+
+
+def run_pid_joiner(
+    context: Context, plan: Plan, cgroup: Cgroup, cgroup_fd: int, pids: int
+) -> NoReturn:
     """Fork the init of a container that joins the pid namespace of another; never returns."""
     try:
         lock_down()
@@ -79,7 +115,7 @@ def run_pid_joiner(context: Context, plan: Plan, cgroup_fd: int, pids: int) -> N
     except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
         send_failure(context.report, "namespace", error)
         os._exit(1)
-    run_init(context, plan.steps)
+    run_init(context, plan.steps, cgroup)
 
 
 def run_joiner(

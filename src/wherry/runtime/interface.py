@@ -6,6 +6,8 @@ it its addresses and routes (`wherry.runtime.steps.network`).
 
 from __future__ import annotations
 
+from wherry.lib.jsonvalue import JsonObject, get_int, get_str, get_strings
+
 
 class Interface:
     """One interface; `bridge` empty = the host's end joins none; empty gateways = no default route."""
@@ -44,3 +46,17 @@ class Interface:
         self.gateway = gateway
         self.gateway6 = gateway6
         self.index = index
+
+
+def decode_interface(document: JsonObject) -> Interface:
+    """From plain data. Raises JsonError."""
+    return Interface(
+        name=get_str(document, "name"),
+        host_name=get_str(document, "host_name"),
+        bridge=get_str(document, "bridge"),
+        mac=get_str(document, "mac"),
+        mtu=get_int(document, "mtu"),
+        addresses=get_strings(document, "addresses"),
+        gateway=get_str(document, "gateway"),
+        gateway6=get_str(document, "gateway6"),
+    )

@@ -7,6 +7,7 @@ master, the root's mount (whose release syncs the upper file system, so later is
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import select
@@ -20,7 +21,8 @@ from wherry.runtime.context import Context
 from wherry.runtime.errors import LaunchError, StepError, describe_exception
 from wherry.runtime.init import run_init, run_joiner, run_pid_joiner
 from wherry.runtime.interface import Interface
-from wherry.runtime.plan import Plan, build_plan, process_steps
+from wherry.runtime.orders import READY
+from wherry.runtime.plan import Plan, build_plan, build_stage, process_steps
 from wherry.runtime.resolver import open_resolver
 from wherry.runtime.root import Root
 from wherry.runtime.seccomp import Filter
@@ -32,7 +34,6 @@ from wherry.runtime.steps.network import wire
 
 Stdio = tuple[int, int, int]
 RECORD_BYTES = 65536
-READY = b"\1ready"
 NO_NAMESPACES = CLONE(0)
 
 
@@ -76,6 +77,7 @@ def launch(
     outlive: bool = False,
     before_root: Callable[[int], None] | None = None,
     preserve: int = 0,
+    orders: _socket.socket | None = None,
 ) -> Launched:
     """Start a container; raises LaunchError, and then nothing of it is left, a cgroup made here included.
 
@@ -87,23 +89,29 @@ def launch(
     For a runtime that is a command: with `gate`, a FIFO open both ways, it returns when everything but the
     exec is done, and that waits for a byte in it; `outlive` lets the process live on when its parent
     ends; `before_root` is called with its pid before it has a root; `preserve` descriptors from 3 on stay open.
+
+    With `orders`, init's end of a connection, only what is made ahead is done (`runtime.staging`).
     """
     context = Context()
     context.stdio = stdio
+    context.orders = orders
     context.in_user_namespace = spec.namespace("user") is not None
     step = "plan"
     # Containers of a pod may share one: that of others is not ours to empty.
     is_new = not cgroup.exists()
     try:
-        plan = build_plan(
-            spec,
-            root,
-            cgroup,
-            interfaces,
-            gate=gate,
-            outlive=outlive,
-            wait_early=before_root is not None,
-        )
+        if orders is not None:
+            plan = build_stage(spec, cgroup, interfaces)
+        else:
+            plan = build_plan(
+                spec,
+                root,
+                cgroup,
+                interfaces,
+                gate=gate,
+                outlive=outlive,
+                wait_early=before_root is not None,
+            )
         context.kept += range(3, 3 + preserve)
         created = False
         for item in plan.steps:
@@ -118,7 +126,7 @@ def launch(
             cgroup.create(spec.resources)
         if spec.process.terminal:
             step = "console"
-            _open_console(context, spec.process, context.devpts)
+            open_console(context, spec.process, context.devpts)
             if spec.is_new("user"):
                 os.fchown(context.terminal, _host_id(spec.uid_mappings), -1)
         return _start(
@@ -134,7 +142,7 @@ def launch(
     except BaseException as error:
         context.close()
         if is_new:
-            _forget(cgroup)
+            forget(cgroup)
         if isinstance(error, (OSError, StepError, ValueError)):
             raise LaunchError(step, *describe_exception(error)) from error
         raise
@@ -158,7 +166,7 @@ def _start(
     step = "clone"
     try:
         cgroup_fd = cgroup.open_for_clone()
-        pid = _clone(plan, context, cgroup_fd, report, for_parent=for_parent)
+        pid = _clone(plan, context, cgroup, cgroup_fd, report, for_parent=for_parent)
         step = "init"
         os.close(context.report)
         context.report = -1
@@ -234,7 +242,7 @@ def execute(
     context.in_user_namespace = bool(target.namespaces & CLONE.NEWUSER)
     try:
         if process.terminal:
-            _open_console(context, process, target.devpts)
+            open_console(context, process, target.devpts)
             if context.in_user_namespace:
                 os.fchown(context.terminal, _root_of(target.pid), -1)
         context.kept += range(3, 3 + preserve)
@@ -313,12 +321,14 @@ def namespaces_of(spec: Spec) -> CLONE:
     return flags
 
 
-def _clone(plan: Plan, context: Context, cgroup_fd: int, report: int, *, for_parent: bool) -> int:
+def _clone(
+    plan: Plan, context: Context, cgroup: Cgroup, cgroup_fd: int, report: int, *, for_parent: bool
+) -> int:
     """Make the new init, which does not come back; returns its pid."""
     if "pid" not in context.joins:
         pid = _clone_process(plan.clone_flags, cgroup_fd, for_parent=for_parent)
         if pid == 0:
-            run_init(context, plan.steps)
+            run_init(context, plan.steps, cgroup)
         return pid
     # What lives in that pid namespace may trace init from its first moment: as for an exec, a joiner
     # without a descriptor of the host makes it.
@@ -326,7 +336,7 @@ def _clone(plan: Plan, context: Context, cgroup_fd: int, report: int, *, for_par
     try:
         joiner = _clone_process(CLONE(0), -1, for_parent=for_parent)
         if joiner == 0:
-            run_pid_joiner(context, plan, cgroup_fd, pids_end)
+            run_pid_joiner(context, plan, cgroup, cgroup_fd, pids_end)
         os.close(pids_end)
         pids_end = -1
         answer = os.read(pids, 32)
@@ -411,7 +421,8 @@ def set_oom_score(pid: int, score: int) -> None:
         os.close(fd)
 
 
-def _open_console(context: Context, process: Process, devpts: int) -> None:
+def open_console(context: Context, process: Process, devpts: int) -> None:
+    """A pty of the container's own, of the size that was asked for."""
     if devpts < 0:
         raise StepError("/dev/pts", "a terminal needs a devpts mount at /dev/pts", errno.ENODEV)
     context.console, context.terminal = tty.open_pty(devpts)
@@ -442,7 +453,8 @@ def _has_ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _forget(cgroup: Cgroup) -> None:
+def forget(cgroup: Cgroup) -> None:
+    """Removes the groups of a launch that has failed."""
     try:
         cgroup.remove()
     except OSError:

@@ -14,7 +14,7 @@ from wherry.lib.jsonvalue import get_int, get_str
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.errors import SpecError
 from wherry.runtime.interface import Interface
-from wherry.runtime.root import Root
+from wherry.runtime.root import EmptyRoot, Root
 from wherry.runtime.seccomp import Filter, build_filter
 from wherry.runtime.spec import Mount, Process, Spec
 from wherry.runtime.steps import Step
@@ -23,6 +23,7 @@ from wherry.runtime.steps.devices import Console, DeviceLinks, DeviceNodes, Host
 from wherry.runtime.steps.identity import Domainname, Hostname, Sysctl
 from wherry.runtime.steps.masks import MaskPaths, ReadonlyPaths
 from wherry.runtime.steps.mounts import (
+    STAGED_TREES,
     BindMount,
     FilesystemMount,
     PreparedMount,
@@ -57,6 +58,7 @@ from wherry.runtime.steps.process import (
     WorkingDirectory,
 )
 from wherry.runtime.steps.root import EnterRoot
+from wherry.runtime.steps.staged import StagedTerminals, StagedTree
 
 
 class Plan:
@@ -129,6 +131,26 @@ def build_plan(
     seccomp = build_filter(spec.seccomp, _bounding(spec.process)) if spec.seccomp else None
     steps += _late_steps(spec.process, seccomp, gate=gate, outlive=outlive)
     return Plan(_clone_flags(spec), tuple(steps), seccomp)
+
+
+def build_stage(spec: Spec, cgroup: Cgroup, interfaces: tuple[Interface, ...]) -> Plan:
+    """The part of a plan that is made ahead, in an empty root, for any container of the class of `spec`."""
+    plan = build_plan(spec, EmptyRoot(), cgroup, interfaces)
+    return Plan(plan.clone_flags, tuple(step for step in plan.steps if step.ahead))
+
+
+def build_late(spec: Spec, root: Root, cgroup: Cgroup, interfaces: tuple[Interface, ...]) -> Plan:
+    """The rest, when the container is known."""
+    plan = build_plan(spec, root, cgroup, interfaces)
+    steps: list[Step] = []
+    for step in plan.steps:
+        if isinstance(step, FilesystemMount) and step.destination in STAGED_TREES:
+            steps.append(StagedTree(step.destination, step.fstype))
+            if step.destination == "/dev":
+                steps.append(StagedTerminals(terminal=spec.process.terminal))
+        elif step.late:
+            steps.append(step)
+    return Plan(plan.clone_flags, tuple(steps), plan.seccomp)
 
 
 def process_steps(process: Process, seccomp: Filter | None, *, outlive: bool = False) -> list[Step]:

@@ -50,11 +50,19 @@ class DirectoryRoot:
         self.path = path
 
 
-Root = OverlayRoot | DirectoryRoot
+class EmptyRoot:
+    """An empty tmpfs: the root of an init that waits for its container."""
+
+    __slots__ = ()
+
+
+Root = OverlayRoot | DirectoryRoot | EmptyRoot
 
 
 def open_root(root: Root) -> int:
     """A descriptor of a detached mount of `root`; raises OSError or StepError."""
+    if isinstance(root, EmptyRoot):
+        return _open_empty()
     if isinstance(root, DirectoryRoot):
         flags = OPEN_TREE.CLONE | AT.RECURSIVE
         fd = syscalls.open_tree(AT_FDCWD, os.fsencode(root.path), flags)
@@ -63,6 +71,16 @@ def open_root(root: Root) -> int:
     if len(root.lowers) > MAX_LAYERS:
         raise StepError("overlay", "max depth exceeded")
     return _open_overlay(root)
+
+
+def _open_empty() -> int:
+    fs = syscalls.fsopen(b"tmpfs")
+    try:
+        syscalls.fsconfig(fs, FSCONFIG.SET_STRING, b"mode", b"755")
+        syscalls.fsconfig(fs, FSCONFIG.CMD_CREATE)
+        return syscalls.fsmount(fs, 0)
+    finally:
+        os.close(fs)
 
 
 def _open_overlay(root: OverlayRoot) -> int:

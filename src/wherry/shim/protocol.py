@@ -64,9 +64,9 @@ class Channel:
     __slots__ = ("_fds", "_greeted", "_is_private", "_queue", "_socket", "_welcomed", "closed")
 
     def __init__(
-        self, connection: socket.socket, *, welcomed: bool = False, is_private: bool = False
+        self, connection: socket.socket, *, is_inherited: bool = False, is_private: bool = False
     ) -> None:
-        """`welcomed`: another process has read the peer's first message.
+        """`is_inherited`: another process has sent and read the first messages.
 
         `is_private`: between a process and its fork, in marshal's form, which touches least memory.
         """
@@ -74,9 +74,9 @@ class Channel:
         self._socket = connection
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._fds: list[int] = []
-        self._greeted = is_private
+        self._greeted = is_inherited or is_private
         self._is_private = is_private
-        self._welcomed = welcomed or is_private
+        self._welcomed = is_inherited or is_private
         self.closed = False
 
     def fileno(self) -> int:
@@ -109,14 +109,6 @@ class Channel:
             self._queue.append((_KIND_DESCRIPTORS, owned[:_DESCRIPTOR_LIMIT]))
             owned = owned[_DESCRIPTOR_LIMIT:]
         self._queue.append((kind + payload, owned))
-        self.flush()
-
-    def send_first(self, numbers: dict[str, int], fds: list[int]) -> None:
-        """`send` of an object of plain numbers, with the version, without the json module's memory."""
-        fields = ",".join(f'"{key}":{value}' for key, value in numbers.items())
-        payload = f'{{"version":{PROTOCOL_VERSION},{fields}}}'
-        self._greeted = True
-        self._queue.append((_KIND_INLINE + payload.encode(), fds))
         self.flush()
 
     def flush(self) -> None:
@@ -250,11 +242,11 @@ def receive_blocking(connection: socket.socket) -> Message | None:
             return Message(marshal.loads(payload), fds)  # noqa: S302 # of this very program, forked
 
 
-def send_fork(control: socket.socket, slot_path: str, shim_fd: int) -> bool:
+def send_fork(control: socket.socket, shim_fd: int) -> bool:
     """Asks the spawner for a shim; False when it is gone. `shim_fd` is given up."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [shim_fd]))]
     try:
-        control.sendmsg([slot_path.encode() + b"\0"], rights, socket.MSG_NOSIGNAL)
+        control.sendmsg([b"F"], rights, socket.MSG_NOSIGNAL)
     except OSError as error:
         if error.errno not in _GONE:
             raise

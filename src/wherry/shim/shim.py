@@ -16,6 +16,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -63,11 +64,8 @@ from wherry.shim.teardown import bury_cgroup
 _UNTOLD_CODES = 256
 
 
-def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
-    """The life of a shim, in the process that was forked for it. `control_fd` leads to the engine.
-
-    With `slot_path`, the path of a cgroup to come, it is a slot until the engine gives an order.
-    """
+def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
+    """The life of a shim, in the process that was forked for it. `control_fd` leads to the engine."""
     status = 1
     try:
         os.setsid()
@@ -76,15 +74,21 @@ def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
         _signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
-        helper = Helper(lambda channel: start_container(control_fd, channel, slot_path))
+        helper = Helper(lambda channel: start_container(control_fd, channel))
         started = helper.wait()
-        if started is None or "error" in started.body:
-            _end_without_container(control_fd, helper, started, slot_path)
-        else:
-            helper.wait_until_idle()
-            engine = Channel(socket.socket(fileno=control_fd), welcomed=True)
+        slot_path = ""
+        if started is not None and "staged" in started.body:
+            slot_path = get_str(started.body, "staged")
+            started = helper.wait()
+        helper.wait_for_end()
+        if started is not None:
             title.write(f"wherry-shim {get_str(started.body, 'folder')}")
+            _sleep(started, [control_fd, wake_fd])
+            engine = Channel(socket.socket(fileno=control_fd), is_inherited=True)
             Shim(engine, started, wake_fd).run()
+        elif slot_path:
+            # The start has failed, or an unused slot is not wanted any more: nothing of it stays.
+            bury_cgroup(open_cgroup(slot_path))
         status = 0
     except BaseException:  # noqa: BLE001 # the shim's edge: a traceback is all that can be left
         sys.stderr.write(traceback.format_exc())
@@ -93,21 +97,24 @@ def run_shim(control_fd: int, title: TitleRoom, slot_path: str) -> NoReturn:
         os._exit(status)
 
 
-def _end_without_container(
-    control_fd: int, helper: Helper, failure: Message | None, slot_path: str
-) -> None:
-    """The start has failed, or an unused slot is not wanted any more: nothing of it stays."""
-    helper.wait_for_end()
-    paths = [slot_path] if slot_path else []
-    if slot_path and failure is not None:
-        paths.append(get_str(failure.body, "cgroup"))
-    for path in paths:
-        with contextlib.suppress(OSError):
-            bury_cgroup(open_cgroup(path))
-    if failure is not None:
-        body = failure.body
-        engine = Channel(socket.socket(fileno=control_fd))
-        engine.send({"re": get_int(body, "re"), "error": body.get("error")})
+def _sleep(started: Message, fds: list[int]) -> None:
+    """Until there is something to do: a container that is idle from the start keeps its shim as small as it is now.
+
+    What a `Shim` touches of Python would be memory of its own, four times of what it takes until here.
+    """
+    body = started.body
+    if get_objects(body, "attachments"):
+        return
+    names = get_strings(body, "fds")
+    watched = ("stdout", "stderr")
+    poll = select.poll()
+    for fd in fds + [started.fds[2 + names.index(name)] for name in watched if name in names]:
+        poll.register(fd, select.POLLIN)
+    poll.register(started.fds[1], select.POLLIN)  # the listener
+    with contextlib.suppress(BlockingIOError):
+        os.read(fds[1], 4096)  # the helper's end
+    if os.waitid(os.P_PID, get_int(body, "pid"), os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        poll.poll()
 
 
 class _Gone(Exception):
@@ -152,11 +159,6 @@ class Shim:
         self._folder_fd = fds.pop(0)
         self._listener = socket.socket(fileno=fds.pop(0))
         program_fds = ProgramFds.unpack(get_strings(body, "fds"), fds)
-        # Somebody waits for this answer; everything else can come after it.
-        engine.send_first(
-            {"re": get_int(body, "re"), "pid": get_int(body, "pid")},
-            [os.dup(program_fds.pidfd), *program_fds.resolver()],
-        )
         target = get_object(body, "log")
         streams = (STDOUT, STDERR) if program_fds.stderr >= 0 else (STDOUT,)
         self._init = self._take_program(
@@ -179,6 +181,7 @@ class Shim:
 
     def run(self) -> None:
         """Serves until the end."""
+        self._reap()  # what has ended before
         self._loop.run()
 
     def _take_program(

@@ -1,110 +1,98 @@
-"""Slots: a shim and its helper forked ahead, the helper already in cgroups that the next container will take over.
+"""Slots: shims with an init made ahead (`wherry.runtime.staging`), and which containers may use one.
 
-On cgroup v1 the first write to a `cgroup.procs` after some 15 ms waits for an RCU grace period, 11 ms, longer
-than the rest of a start. A slot has paid for it: its helper sits in groups named `slot-…` below the
-parent, which are renamed at the start, and the container's init inherits them by being cloned. On version 2
-init is cloned into its group, which costs nothing, so that a slot saves two forks there.
+A slot takes off a start what the kernel is slow at: the grace period of a first attach to a cgroup (11 ms),
+namespaces, a network interface, some thirty mounts, and three forks. Its groups have the name of the container
+from the start, which therefore gets its id from a slot when it is created.
 
-Nothing of a container is decided ahead but the cgroup parent. What a slot cannot serve is a container whose
-limits the helper itself would feel, as it is a member of the group until the start is done.
+What cannot be the same for a whole class is left to the second part of the start or starts cold.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import posixpath
 
-from wherry.lib.jsonvalue import JsonObject, get_int, get_object
-from wherry.runtime.cgroups import Cgroup, open_cgroup
-from wherry.runtime.cgroups.hierarchy import hierarchies
-from wherry.runtime.spec import Resources, parse_resources
+from wherry.lib.jsonvalue import (
+    JsonObject,
+    JsonValue,
+    get_int,
+    get_object,
+    get_objects,
+    get_str,
+    get_strings,
+)
+from wherry.runtime.orders import MAX_DESCRIPTORS
+from wherry.runtime.steps.mounts import is_staged
 
-SLOT_PREFIX = "slot-"
-
+# What init itself needs for a moment, as a member of the group.
 _LEAST_MEMORY = 64 << 20
-_LEAST_PIDS = 32
 _LEAST_CPUS = 0.5
 _LIMITED = ("realtimeRuntime", "idle")
+_OTHER_DESCRIPTORS = 8
+_NEEDED = frozenset({"mount", "network", "uts", "pid", "ipc"})
+_POSSIBLE = _NEEDED | {"cgroup"}
+_BAKED = ("namespaces", "maskedPaths", "readonlyPaths", "sysctl")
+_UNKNOWN = ("devices", "uidMappings", "gidMappings", "rootfsPropagation", "personality")
 
 
-def slot_class(oci: JsonObject, cgroup_path: str) -> str | None:
-    """The class of slots that may serve this container, which is its cgroup's parent, or None.
+def slot_class(oci: JsonObject, interfaces: JsonValue) -> JsonObject | None:
+    """The class of slots that may serve this container, or None: what `wherry.runtime.staging.stage` is given.
 
-    Pure. Whatever is not known to be harmless for the helper is None.
+    Pure. Whatever is not known to be the same for the whole class is None. Equal documents are one class.
     """
-    resources = get_object(get_object(oci, "linux"), "resources")
+    linux = get_object(oci, "linux")
+    namespaces = get_objects(linux, "namespaces")
+    kinds = {get_str(item, "type") for item in namespaces}
+    if any(get_str(item, "path") for item in namespaces) or not _NEEDED <= kinds <= _POSSIBLE:
+        return None
+    if any(linux.get(key) for key in _UNKNOWN) or _is_narrow(get_object(linux, "resources")):
+        return None
+    wired = get_objects({"interfaces": interfaces}, "interfaces")
+    if len(wired) > 1 or any(_is_special(item) for item in wired):
+        return None
+    mounts = _staged_mounts(get_objects(oci, "mounts"))
+    if mounts is None:
+        return None
+    keys = ("name", "bridge", "mtu")
+    return {
+        "oci": {
+            "process": {"args": ["true"], "cwd": "/"},
+            "mounts": mounts,
+            "linux": {key: linux.get(key) for key in _BAKED},
+        },
+        "interfaces": [{key: item.get(key) for key in keys} for item in wired],
+    }
+
+
+def _staged_mounts(mounts: tuple[JsonObject, ...]) -> list[JsonValue] | None:
+    """Those at and below /proc, /dev and /sys, which must be file systems of the container's own."""
+    staged: list[JsonValue] = []
+    found = {get_str(mount, "destination") for mount in mounts}
+    needed = {"/dev", "/dev/pts"}
+    for mount in mounts:
+        destination = posixpath.normpath("/" + get_str(mount, "destination").lstrip("/"))
+        if not is_staged(destination):
+            continue
+        if get_str(mount, "type") == "bind" or {"bind", "rbind"} & {*get_strings(mount, "options")}:
+            return None
+        staged.append(mount)
+        needed.add("/" + destination.split("/")[1])
+    if not needed <= found or len(mounts) + _OTHER_DESCRIPTORS > MAX_DESCRIPTORS:
+        return None
+    return staged
+
+
+def _is_special(interface: JsonObject) -> bool:
+    addresses = get_strings(interface, "addresses")
+    return not get_str(interface, "bridge") or any(":" in address for address in addresses)
+
+
+def _is_narrow(resources: JsonObject) -> bool:
     memory = get_object(resources, "memory")
     limits = (get_int(memory, "limit"), get_int(memory, "swap"))
-    if any(0 < limit < _LEAST_MEMORY for limit in limits):
-        return None
-    if 0 < get_int(get_object(resources, "pids"), "limit") < _LEAST_PIDS:
-        return None
     cpu = get_object(resources, "cpu")
     quota, period = get_int(cpu, "quota"), get_int(cpu, "period") or 100_000
-    if 0 < quota < period * _LEAST_CPUS or any(cpu.get(key) for key in _LIMITED):
-        return None
-    parent, _, name = cgroup_path.rpartition("/")
-    return parent if parent and name else None
-
-
-def remove_stale_slots(parent: str) -> None:
-    """Removes slots' groups that nobody is in: an engine, its spawner and slots were killed together."""
-    for item in hierarchies():
-        folder = f"{item.mount_point}/{parent.lstrip('/')}"
-        try:
-            names = [name for name in os.listdir(folder) if name.startswith(SLOT_PREFIX)]
-        except OSError:
-            continue
-        for name in names:
-            with contextlib.suppress(OSError):
-                os.rmdir(f"{folder}/{name}")
-
-
-class SlotCgroup(Cgroup):
-    """The groups of a slot: made and entered by the helper, then taken over under a container's name.
-
-    To the runtime it is the container's cgroup, of which the calling process is a member already.
-    """
-
-    __slots__ = ("_slot",)
-
-    def __init__(self, slot_path: str) -> None:
-        self._slot = open_cgroup(slot_path)
-        super().__init__(slot_path, hierarchies())
-
-    def enter(self) -> None:
-        """Makes the groups of version 1 and moves this process into them. Raises OSError."""
-        if self._slot.is_unified():
-            return
-        self._slot.create(parse_resources({}))
-        own_pid = str(os.getpid())
-        for _, directory in self._slot.v1_groups():
-            with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
-                file.write(own_pid)
-
-    def rename(self, path: str) -> None:
-        """Names what `create` will make. Nothing happens yet."""
-        super().__init__(path, hierarchies())
-
-    def create(self, resources: Resources) -> None:
-        """Takes the slot's groups over and sets the limits. Raises OSError."""
-        renamed = {item.label(): directory for item, directory in self.v1_groups()}
-        for item, directory in self._slot.v1_groups():
-            if os.path.isdir(directory):
-                os.rename(directory, renamed[item.label()])
-        super().create(resources)
-        # Version 2's groups cannot be renamed; the slot's own has never had a member.
-        self._slot.remove()
-
-    def open_for_clone(self) -> int:
-        """Version 2's group, for clone3, also beside version 1: the rest is inherited."""
-        unified = self.paths().get("")
-        if unified is None:
-            return -1
-        return os.open(unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def attach(self, pid: int) -> None:
-        """Nothing to do: a child of a member is a member."""
-
-    def remove(self) -> None:
-        """Not while this process is a member: the shim does it after its helper's end."""
+    return (
+        any(0 < limit < _LEAST_MEMORY for limit in limits)
+        or 0 < quota < period * _LEAST_CPUS
+        or any(bool(cpu.get(key)) for key in _LIMITED)
+    )

@@ -1,9 +1,8 @@
 """The spawner: a small single-threaded process that forks shims, so that no start pays for an interpreter.
 
 It has imported all that a shim needs (a shim imports nothing after its fork: an upgrade may have replaced
-the files), stays in the host's namespaces, holds no secrets, and ends when the engine does. The engine's
-requests are datagrams of the bare minimum: a slot's cgroup path or nothing, ended by NUL, and the descriptor
-from which the shim takes orders. The spawner itself says only `READY`, once.
+the files), stays in the host's namespaces, holds no secrets, and ends when the engine does. A request of the
+engine is a byte and the descriptor from which the shim takes orders. The spawner itself says only `READY`, once.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from wherry.kernel.consts import PR
 from wherry.kernel.title import TitleRoom
 from wherry.runtime.cgroups.hierarchy import hierarchies
 from wherry.runtime.errors import SpecError
+from wherry.runtime.rehearsal import rehearse
 from wherry.runtime.seccomp import DEFAULT_PROFILE, build_filter
 from wherry.shim.protocol import MSG_CMSG_CLOEXEC
 from wherry.shim.shim import run_shim
 
 READY = b"ready"
-_PATH_LIMIT = 4096
 _RIGHTS_SPACE = socket.CMSG_SPACE(4)
 _DEFAULT_CAPABILITIES = 0xA80425FB  # Docker's fourteen
 
@@ -49,13 +48,13 @@ def run_spawner(control_fd: int) -> None:
     except BrokenPipeError:
         return  # that engine is gone
     while True:
-        slot_path, rights, _, _ = control.recvmsg(_PATH_LIMIT, _RIGHTS_SPACE, MSG_CMSG_CLOEXEC)
+        _, rights, _, _ = control.recvmsg(1, _RIGHTS_SPACE, MSG_CMSG_CLOEXEC)
         if not rights:
             return
         shim_fd = int.from_bytes(rights[0][2], sys.byteorder)
         if os.fork() == 0:
             control.close()
-            run_shim(shim_fd, title, slot_path.rstrip(b"\0").decode())
+            run_shim(shim_fd, title)
         os.close(shim_fd)
 
 
@@ -64,6 +63,7 @@ def _fill_caches() -> None:
     with contextlib.suppress(OSError, SpecError):
         hierarchies()
         build_filter(DEFAULT_PROFILE, _DEFAULT_CAPABILITIES)
+        rehearse(times=20)
 
 
 def _raise_oom_score() -> None:

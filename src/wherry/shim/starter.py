@@ -6,7 +6,8 @@ for the container's life. So a child of the shim does it and makes the program a
 container's or a network's file system either.
 
 A helper sends one message to the shim: `pid`, `fds` (names of `ProgramFds`) and the descriptors, or `error`.
-The helper of a container's start reads the engine's order itself; the shim answers it.
+The helper of a container's start reads the engine's order and answers it itself. An order to "stage" makes
+it a slot (`wherry.shim.slots`): it tells shim and engine, and waits for the order to launch.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.errors import LaunchError
-from wherry.runtime.interface import Interface
+from wherry.runtime.interface import decode_interface
 from wherry.runtime.launch import Launched, execute, launch
 from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
 from wherry.runtime.spec import parse_process, parse_spec
+from wherry.runtime.staging import Stage, launch_staged, stage
 from wherry.shim.program import ProgramFds
 from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pair, receive_blocking
 from wherry.shim.record import FILE_NAMES, SOCKET_NAME, STATE_NAME, ShimState, write_record
-from wherry.shim.slots import SlotCgroup
 
 Stdio = tuple[int, int, int]
 
@@ -76,11 +77,6 @@ class Helper:
         """Its message, or None when it ended without one. Blocking."""
         return receive_blocking(self._connection)
 
-    def wait_until_idle(self) -> None:
-        """Until it has closed the connection, its last descriptor. Blocking."""
-        self._connection.recv(1)
-        self._connection.close()
-
     def open_channel(self) -> Channel:
         """For who has something else to do than `wait`; the caller closes it."""
         return Channel(self._connection, is_private=True)
@@ -90,15 +86,17 @@ class Helper:
         os.waitpid(self.pid, 0)
 
 
-def start_container(engine_fd: int, shim: Channel, slot_path: str) -> None:
-    """Obeys the engine's first order, if it is a launch; with `slot_path`, after preparing a slot's cgroup."""
+def start_container(engine_fd: int, shim: Channel) -> None:
+    """Obeys the engine's first order to launch, and one to stage before that."""
     engine = Channel(socket.socket(fileno=os.dup(engine_fd)))
-    slot = None
-    if slot_path:
-        slot = SlotCgroup(slot_path)
-        slot.enter()
-        engine.send({"event": "ready"})
     order = await_message(engine)
+    waiting = None
+    if order is not None and get_str(order.body, "op") == "stage":
+        path = get_str(order.body, "cgroup")
+        waiting = stage(order.body, open_cgroup(path))
+        shim.send({"staged": path})
+        engine.send({"event": "ready"})
+        order = await_message(engine, beside=waiting.orders.fileno())
     if order is None:
         return
     body = order.body
@@ -106,19 +104,19 @@ def start_container(engine_fd: int, shim: Channel, slot_path: str) -> None:
     try:
         if get_str(body, "op") != "launch":
             raise LaunchError("shim", "", 0, "the first order is not a launch")
-        start = _ContainerStart(body, slot)
+        start = _ContainerStart(body, waiting)
         if engine.is_peer_gone():
             # From here on an engine that dies has a successor that finds the socket; this one may have none.
             raise LaunchError("shim", "", 0, "the engine is gone")
         program = start.run()
     except Exception as error:  # noqa: BLE001 # whatever it was, the engine must be told
         _discard_files(get_str(body, "folder"))
-        shim.send({"re": number, "cgroup": body.get("cgroup"), "error": encode_error(error)})
+        engine.send({"re": number, "error": encode_error(error)})
         return
     names, fds = start.fds.pack()
+    shared = [os.dup(program.pidfd), *start.fds.resolver()]
     shim.send(
         {
-            "re": number,
             "pid": program.pid,
             "fds": names,
             "shares_pids": start.shares_pids,
@@ -128,8 +126,8 @@ def start_container(engine_fd: int, shim: Channel, slot_path: str) -> None:
         },
         [start.folder_fd, start.listener.detach(), *fds, *order.fds],
     )
-    # A slot's helper is frozen with the container when that is paused right now: it must hold nothing by then.
-    syscalls.keep_only([shim.fileno()])
+    # After the shim was told: whatever the engine asks it next finds a container.
+    engine.send({"re": number, "pid": program.pid}, shared)
 
 
 def start_exec(
@@ -177,40 +175,48 @@ def _encode_filter(program: Launched) -> list[object] | None:
 class _ContainerStart:
     """One container's start, in the order in which another engine could find its traces."""
 
-    def __init__(self, body: JsonObject, slot: SlotCgroup | None) -> None:
+    def __init__(self, body: JsonObject, waiting: Stage | None) -> None:
         self._body = body
+        self._waiting = waiting
         self.folder_fd = os.open(
             get_str(body, "folder"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         )
         state = ShimState(cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd"))
         write_record(self.folder_fd, STATE_NAME, state)
         self.listener = listen_at(self.folder_fd, SOCKET_NAME)
-        if slot is not None:
-            slot.rename(state.cgroup)
-        self._cgroup = slot or open_cgroup(state.cgroup, systemd=state.systemd)
-        self._spec = parse_spec(body.get("oci"))
-        self.shares_pids = not self._spec.is_new("pid")
+        self._state = state
+        oci = get_object(body, "oci")
+        kinds = {
+            get_str(item, "type") for item in get_objects(get_object(oci, "linux"), "namespaces")
+        }
+        self.shares_pids = "pid" not in kinds
+        self._terminal = get_bool(get_object(oci, "process"), "terminal")
         self.fds = ProgramFds()
 
     def run(self) -> Launched:
-        root = _decode_root(get_object(self._body, "root"))
-        interfaces = tuple(
-            _decode_interface(item) for item in get_objects(self._body, "interfaces")
-        )
         self.fds, program = _start(
-            terminal=self._spec.process.terminal,
+            terminal=self._terminal,
             stdin=get_str(self._body, "stdin") in ("open", "once"),
-            start=lambda stdio: launch(
-                self._spec,
-                root=root,
-                stdio=stdio,
-                cgroup=self._cgroup,
-                interfaces=interfaces,
-                with_resolver=get_bool(self._body, "with_resolver"),
-                for_parent=True,
-            ),
+            start=self._launch,
         )
         return program
+
+    def _launch(self, stdio: Stdio | None) -> Launched:
+        body = self._body
+        root = _decode_root(get_object(body, "root"))
+        if self._waiting is not None:
+            return launch_staged(
+                self._waiting, body.get("oci"), body.get("interfaces"), root=root, stdio=stdio
+            )
+        return launch(
+            parse_spec(body.get("oci")),
+            root=root,
+            stdio=stdio,
+            cgroup=open_cgroup(self._state.cgroup, systemd=self._state.systemd),
+            interfaces=tuple(decode_interface(item) for item in get_objects(body, "interfaces")),
+            with_resolver=get_bool(body, "with_resolver"),
+            for_parent=True,
+        )
 
 
 def _discard_files(folder: str) -> None:
@@ -247,16 +253,18 @@ def _start(
     return fds, program
 
 
-def await_message(channel: Channel) -> Message | None:
-    """The next message, or None when the peer is gone before it sent one. Blocking."""
+def await_message(channel: Channel, *, beside: int = -1) -> Message | None:
+    """The next message, or None when the peer is gone before it sent one, or the descriptor `beside` ends. Blocking."""
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
+    if beside >= 0:
+        poll.register(beside, 0)
     while not channel.closed:
         message = channel.receive()
         if message is not None:
             return message
-        if not channel.closed:
-            poll.poll()
+        if not channel.closed and any(fd == beside for fd, _ in poll.poll()):
+            break
     return None
 
 
@@ -282,17 +290,4 @@ def _decode_root(root: JsonObject) -> Root:
         get_str(root, "upper"),
         get_str(root, "work"),
         volatile=get_bool(root, "volatile"),
-    )
-
-
-def _decode_interface(document: JsonObject) -> Interface:
-    return Interface(
-        name=get_str(document, "name"),
-        host_name=get_str(document, "host_name"),
-        bridge=get_str(document, "bridge"),
-        mac=get_str(document, "mac"),
-        mtu=get_int(document, "mtu"),
-        addresses=get_strings(document, "addresses"),
-        gateway=get_str(document, "gateway"),
-        gateway6=get_str(document, "gateway6"),
     )

@@ -24,7 +24,6 @@ from wherry.engine.shims import (
     Shims,
 )
 from wherry.logs.reader import LogReader
-from wherry.shim.slots import SLOT_PREFIX
 
 DEADLINE_S = 30.0
 CGROUPS = Path("/sys/fs/cgroup")
@@ -100,10 +99,13 @@ class Bench:
         self.handles: list[ShimHandle] = []
 
     def _make_shims(self) -> Shims:
-        return Shims(run_dir=self.run_dir, slots=self.slots, cgroup_parent=self.cgroup_parent)
+        return Shims(run_dir=self.run_dir, slots=self.slots)
 
     async def fill_slots(self) -> None:
-        """Returns when all slots wait for their orders."""
+        """Returns when all slots wait for their orders; the class is learned from a first container."""
+        if self.slots and not self.shims.slots_ready:
+            assert await self.run("true") == (0, "")
+            self.handles.clear()
         await wait_until(lambda: self.shims.slots_ready == self.slots)
 
     async def launch(
@@ -120,7 +122,9 @@ class Bench:
         log_folder: Path | None = None,
         **log_options: object,
     ) -> ShimHandle:
-        container_id = container_id or secrets.token_hex(32)
+        container_id = (
+            container_id or self.shims.reserve_id(self.cgroup_parent, "") or secrets.token_hex(32)
+        )
         handle = await self.shims.launch(
             ShimRequest(
                 container_id=container_id,
@@ -173,11 +177,16 @@ class Bench:
                 lines += b"".join(entry.line for entry in entries)
         return lines.decode()
 
+    def slot_ids(self) -> set[str]:
+        """The containers to come."""
+        return {path.name for path in (self.run_dir / "slots").iterdir()}
+
     def cgroups(self, *, slots: bool = False) -> list[Path]:
+        waiting = set() if slots else self.slot_ids()
         return [
             path
             for path in CGROUPS.glob(f"*{self.cgroup_parent}/*")
-            if path.is_dir() and (slots or not path.name.startswith(SLOT_PREFIX))
+            if path.is_dir() and path.name not in waiting
         ]
 
     def shim_pids(self) -> list[int]:
@@ -191,6 +200,11 @@ class Bench:
             except OSError:
                 continue
         return pids
+
+    async def named_shims(self, count: int) -> list[int]:
+        """`shim_pids`, when so many have taken their names: after the answer to the start."""
+        await wait_until(lambda: len(self.shim_pids()) == count)
+        return self.shim_pids()
 
     async def abandon(self) -> Shims:
         """As if the engine were killed: its connections close, and another engine begins."""

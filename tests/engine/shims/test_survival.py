@@ -162,7 +162,7 @@ def test_a_killed_shim_takes_its_container_along(play: Play) -> None:
         running = await handle.exec(
             ExecRequest(exec_id="e", process=build_process(["sleep", "600"]))
         )
-        [shim] = bench.shim_pids()
+        [shim] = await bench.named_shims(1)
         os.kill(shim, signal.SIGKILL)
         record = await handle.exited
         assert record.exit_code == 137
@@ -181,7 +181,7 @@ def test_a_shim_that_is_killed_while_its_container_is_frozen(play: Play, host_pi
         handle = await bench.launch("sh", "-c", "sleep 600 & sleep 600", host_pids=host_pids)
         cgroup = open_cgroup(f"{bench.cgroup_parent}/{handle.container_id}")
         cgroup.freeze()
-        [shim] = bench.shim_pids()
+        [shim] = await bench.named_shims(1)
         os.kill(shim, signal.SIGKILL)
         assert (await handle.exited).exit_code == 137
         assert cgroup.processes() == []
@@ -196,7 +196,7 @@ def test_a_shim_that_is_killed_while_no_engine_runs(play: Play, frozen: bool) ->
         handle = await bench.launch("sleep", "600")
         if frozen:
             open_cgroup(f"{bench.cgroup_parent}/{handle.container_id}").freeze()
-        [shim] = bench.shim_pids()
+        [shim] = await bench.named_shims(1)
         await bench.abandon()
         os.kill(shim, signal.SIGKILL)
         await wait_until(lambda: not is_alive(shim))
@@ -227,7 +227,7 @@ def test_spawner_and_engine_and_a_shim_at_once(play: Play) -> None:
     async def story(bench: Bench) -> None:
         lives = await bench.launch("sh", "-c", "read x; exit 3", stdin="open")
         dies = await bench.launch("sleep", "600")
-        shims = set(bench.shim_pids())
+        shims = set(await bench.named_shims(2))
         os.kill(bench.shims.spawner_pid, signal.SIGKILL)
         [victim] = [pid for pid in shims if str(dies.pid) in children_of(pid)]
         os.kill(victim, signal.SIGKILL)

@@ -15,6 +15,7 @@ from pathlib import Path
 from wherry.engine.clock import now
 from wherry.engine.containers.emulation import platform_warnings
 from wherry.engine.containers.handle import Roster
+from wherry.engine.containers.host_side import cgroup_parent
 from wherry.engine.containers.merge import merge_config, split_command
 from wherry.engine.containers.mount_points import MountPlan, VolumeRequest, find_mount, plan_mounts
 from wherry.engine.containers.notices import publish_container
@@ -25,7 +26,7 @@ from wherry.engine.containers.resources import (
     read_machine,
     set_swap_default,
 )
-from wherry.engine.containers.seams import ImageSource, NetworkAttacher, VolumeSource
+from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher, VolumeSource
 from wherry.engine.containers.security import (
     masked_paths,
     normalize_capabilities,
@@ -74,6 +75,7 @@ class Creator:
         images: ImageSource,
         networks: NetworkAttacher,
         volumes: VolumeSource,
+        launcher: Launcher,
         events: Events,
         cgroup_version: int,
     ) -> None:
@@ -84,6 +86,7 @@ class Creator:
         self._images = images
         self._networks = networks
         self._volumes = volumes
+        self._launcher = launcher
         self._events = events
         self._cgroup_version = cgroup_version
         self._machine: Machine = read_machine()
@@ -116,7 +119,9 @@ class Creator:
         if image is not None and not image.is_host:
             warnings += platform_warnings(image.platform, platform)
         config = merge_config(config, image.config if image is not None else None)
-        identity = ContainerId(new_id())
+        parent = cgroup_parent(self._settings, host_config)
+        reserved = self._launcher.reserve_id(parent, host_config.network_mode)
+        identity = ContainerId(reserved or new_id())
         if not name:
             name = build_name(self._roster.is_taken)
         self._roster.reserve(name, identity)

@@ -31,7 +31,7 @@ from wherry.kernel.consts import AT, AT_FDCWD, MNT, MOVE_MOUNT, MS, OPEN_TREE, R
 from wherry.kernel.mountinfo import find_mount as find_host_mount
 from wherry.kernel.mountinfo import read_mountinfo
 from wherry.lib.blocking import run_blocking
-from wherry.model.container import Container, MountPoint
+from wherry.model.container import Container, HostConfig, MountPoint
 from wherry.model.errors import (
     Conflict,
     EngineError,
@@ -297,8 +297,13 @@ def has_names(record: Container) -> bool:
 
 def cgroup_path(settings: EngineSettings, record: Container) -> str:
     """The container's group below the parent of its request or of the engine; `..` cannot leave the root."""
-    parent = record.host_config.cgroup_parent or settings.cgroup_parent
-    return posixpath.normpath(f"/{parent}/{record.id}").replace("//", "/")
+    return f"{cgroup_parent(settings, record.host_config)}/{record.id}"
+
+
+def cgroup_parent(settings: EngineSettings, host_config: HostConfig) -> str:
+    """The parent alone, "" for the root."""
+    parent = host_config.cgroup_parent or settings.cgroup_parent
+    return posixpath.normpath("/" + parent.lstrip("/")).rstrip("/")
 
 
 def read_start_time(pid: int) -> int:

@@ -189,6 +189,7 @@ class Lifecycle:
             interfaces=interfaces,
             with_resolver=has_names(record),
             attachments=clients,
+            network=record.host_config.network_mode,
             waiters=[spare for waiter in handle.waiters if (spare := waiter.take_spare()) >= 0],
         )
 

@@ -105,6 +105,9 @@ class VolumeSource(Protocol):
 class Launcher(Protocol):
     """Starts and finds shims."""
 
+    def reserve_id(self, cgroup_parent: str, network: str) -> str | None:
+        """An id for a new container that something is prepared for."""
+
     async def launch(self, request: ShimRequest) -> ShimHandle:
         """Raises ShimLaunchError."""
 

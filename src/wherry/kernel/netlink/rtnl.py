@@ -144,6 +144,12 @@ class Rtnl(NetlinkSocket):
         body = _IFINFOMSG.pack(AF_UNSPEC, 0, 0, index, IFF_UP, IFF_UP)
         self.queue(RTM_NEWLINK, 0, body, f"interface {index}")
 
+    def set_address(self, index: int, mac: str) -> None:
+        """Queues the hardware address of an interface, which must be down."""
+        body = _IFINFOMSG.pack(AF_UNSPEC, 0, 0, index, 0, 0)
+        body += encode_attribute(IFLA_ADDRESS, parse_mac(mac))
+        self.queue(RTM_NEWLINK, 0, body, f"interface {index}")
+
     def move_link(self, index: int, *, pid: int, name: str = "") -> None:
         """Queues the move of an interface into the network namespace of a process."""
         body = _IFINFOMSG.pack(AF_UNSPEC, 0, 0, index, 0, 0) + encode_u32(IFLA_NET_NS_PID, pid)

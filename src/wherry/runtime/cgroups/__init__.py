@@ -70,8 +70,7 @@ class Cgroup:
                     v1.prepare_cpuset(directory, item.mount_point)
                 if item.version == 2:
                     v2.enable_controllers(item.mount_point, directory)
-            self.update(resources)
-            self._apply_devices(resources)
+            self.limit(resources)
         except BaseException:
             for directory in reversed(made):
                 try:
@@ -79,6 +78,11 @@ class Cgroup:
                 except OSError:
                     continue
             raise
+
+    def limit(self, resources: Resources) -> None:
+        """Set the limits and which devices are allowed; raises OSError or StepError."""
+        self.update(resources)
+        self._apply_devices(resources)
 
     def update(self, resources: Resources) -> None:
         """Change the limits that are given; devices stay."""

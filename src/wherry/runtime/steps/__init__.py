@@ -8,6 +8,9 @@ and does it in up to three places, in this order:
 - `detach`: in init, in the new namespaces, while the host's tree is still there. Only what needs that: the
   kernel refuses a new proc or sysfs in a user namespace that has none in sight.
 - `apply`: in init, when the root is the container's. Imports nothing, resolves nothing by the host's paths.
+
+A start may be made in two parts (`wherry.runtime.staging`): what is the same for every container of a class
+first, in a root that is empty, and the rest when the container is known. A step says in which it belongs.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ class Step:
 
     __slots__ = ()
     name = "step"
+    ahead = False  # done before the container is known
+    late = True  # done when it is known
 
     def describe(self) -> str:
         """One line for people: what it will do to which object."""

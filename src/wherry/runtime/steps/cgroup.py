@@ -23,6 +23,8 @@ class CgroupMount(Step):
 
     __slots__ = ("cgroup", "destination", "in_namespace", "options")
     name = "mount"
+    ahead = True
+    late = False
 
     def __init__(
         self, destination: str, options: MountOptions, cgroup: Cgroup, *, in_namespace: bool

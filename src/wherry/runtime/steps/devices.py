@@ -42,6 +42,8 @@ class DeviceNodes(Step):
 
     __slots__ = ("devices",)
     name = "device"
+    ahead = True
+    late = False
 
     def __init__(self, devices: tuple[Device, ...]) -> None:
         self.devices = devices
@@ -102,6 +104,8 @@ class DeviceLinks(Step):
 
     __slots__ = ()
     name = "device link"
+    ahead = True
+    late = False
 
     def describe(self) -> str:
         return "make the links in /dev"

@@ -53,6 +53,8 @@ class Sysctl(Step):
 
     __slots__ = ("values",)
     name = "sysctl"
+    ahead = True
+    late = False
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values = values

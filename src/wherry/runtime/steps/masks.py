@@ -28,6 +28,8 @@ class MaskPaths(Step):
 
     __slots__ = ("paths",)
     name = "mask"
+    ahead = True
+    late = False
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         self.paths = paths
@@ -68,6 +70,8 @@ class ReadonlyPaths(Step):
 
     __slots__ = ("paths",)
     name = "readonly path"
+    ahead = True
+    late = False
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         self.paths = paths

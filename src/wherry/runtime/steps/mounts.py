@@ -49,6 +49,30 @@ _PROC_TARGETS = frozenset(
 )
 
 
+# What is mounted there is the same for every container of a class, and made ahead as a whole.
+STAGED_TREES = ("/proc", "/dev", "/sys")
+
+
+def is_staged(destination: str) -> bool:
+    """Whether a clean path is one of those trees or below it."""
+    return f"{destination}/".startswith(tuple(f"{tree}/" for tree in STAGED_TREES))
+
+
+def open_mount_point(root_fd: int, destination: str, fstype: str) -> tuple[int, bool]:
+    """Where a file system of its own goes: an O_PATH descriptor, and whether the directory was made just now."""
+    target, made = ensure_in_root(root_fd, destination, directory=True)
+    # A link here would put the mount, and with it its masks, somewhere else.
+    ordinary = fstype in {"proc", "sysfs"}
+    if ordinary and not made and not _is_plain_directory(root_fd, destination):
+        os.close(target)
+        raise StepError(
+            destination,
+            f'filesystem "{fstype}" must be mounted on ordinary directory',
+            errno.ENOTDIR,
+        )
+    return target, made
+
+
 def attach(mount_fd: int, target_fd: int) -> None:
     """Move a detached mount onto what `target_fd` is."""
     syscalls.move_mount(mount_fd, b"", target_fd, b"", _BY_DESCRIPTOR)
@@ -76,10 +100,12 @@ def make_filesystem(
 class FilesystemMount(Step):
     """A file system of its own: proc, sysfs, tmpfs, mqueue, devpts, cgroup2, ..."""
 
-    __slots__ = ("destination", "fstype", "options", "source")
+    __slots__ = ("ahead", "destination", "fstype", "late", "options", "source")
     name = "mount"
 
     def __init__(self, destination: str, fstype: str, source: str, options: MountOptions) -> None:
+        self.ahead = is_staged(destination)
+        self.late = not self.ahead
         self.destination = destination
         self.fstype = fstype
         self.source = source or fstype
@@ -93,10 +119,8 @@ class FilesystemMount(Step):
             context.mounts[self.destination] = self._make(())
 
     def apply(self, context: Context) -> None:
-        # A link here would put the mount, and with it its masks, somewhere else.
-        ordinary = self.fstype in {"proc", "sysfs"}
         try:
-            target, made = self._target(context, ordinary=ordinary)
+            target, made = open_mount_point(context.root, self.destination, self.fstype)
             try:
                 mount_fd = context.mounts.get(self.destination, -1)
                 if mount_fd < 0:
@@ -114,17 +138,6 @@ class FilesystemMount(Step):
                 os.close(target)
         except OSError as error:
             raise self._sentence(error) from error
-
-    def _target(self, context: Context, *, ordinary: bool) -> tuple[int, bool]:
-        target, made = ensure_in_root(context.root, self.destination, directory=True)
-        if ordinary and not made and not _is_plain_directory(context.root, self.destination):
-            os.close(target)
-            raise StepError(
-                self.destination,
-                f'filesystem "{self.fstype}" must be mounted on ordinary directory',
-                errno.ENOTDIR,
-            )
-        return target, made
 
     def _make(self, extra: tuple[tuple[bytes, bytes | None], ...]) -> int:
         options = [*extra]
@@ -151,6 +164,8 @@ class PreparedMount(Step):
 
     __slots__ = ("destination", "options")
     name = "mount"
+    ahead = True
+    late = False
 
     def __init__(self, destination: str, options: MountOptions) -> None:
         self.destination = destination

@@ -55,6 +55,8 @@ class AwaitParent(Step):
 
     __slots__ = ("why",)
     name = "wait"
+    ahead = True
+    late = False
 
     def __init__(self, why: str) -> None:
         self.why = why
@@ -100,6 +102,8 @@ class CgroupNamespace(Step):
 
     __slots__ = ()
     name = "cgroup namespace"
+    ahead = True
+    late = False
 
     def describe(self) -> str:
         return "make a cgroup namespace"

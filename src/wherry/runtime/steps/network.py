@@ -17,6 +17,7 @@ class Network(Step):
 
     __slots__ = ("interfaces",)
     name = "network"
+    ahead = True
 
     def __init__(self, interfaces: tuple[Interface, ...]) -> None:
         self.interfaces = interfaces
@@ -30,6 +31,8 @@ class Network(Step):
             rtnl.set_up(LOOPBACK_INDEX)
             for interface in self.interfaces:
                 index = _socket.if_nametoindex(interface.name)
+                if interface.mac:
+                    rtnl.set_address(index, interface.mac)
                 for address in interface.addresses:
                     rtnl.add_address(index, address)
                 if not any(":" in address for address in interface.addresses):
@@ -68,6 +71,5 @@ def wire(interfaces: tuple[Interface, ...], pid: int) -> None:
                 peer_pid=pid,
                 master=master,
                 mtu=interface.mtu,
-                peer_mac=interface.mac,
             )
         rtnl.flush()

@@ -17,6 +17,7 @@ class EnterRoot(Step):
 
     __slots__ = ("root",)
     name = "root"
+    ahead = True
 
     def __init__(self, root: Root) -> None:
         self.root = root

@@ -1,0 +1,255 @@
+"""Slots that wait, as the engine keeps them: filled ahead for the classes in use, reserved by creates, taken by starts.
+
+Theory of operation. A start that could have used a slot teaches its class (`wherry.shim.slots.slot_class`) and
+under which hint the next create may expect it; `count` slots are kept ready for each of the last few classes. A
+slot's control groups have the id of its container to come, so a create takes its id from a ready slot. The start
+of that container finds the slot by the id; when it turns out to be of another class, or of none, the slot is ended
+first, and the start is cold. A slot whose container is not started soon goes its way unused.
+
+Slots are filled one by one, and only while no start is in progress: a filling that competes with starts makes
+them slower than no slots at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.engine.shimpeer import Peer
+from wherry.engine.spawner import SpawnerLost
+from wherry.lib.ids import new_id
+from wherry.lib.jsonvalue import JsonObject, JsonValue, get_objects, get_str
+from wherry.network.ipam import build_host_name
+from wherry.runtime.cgroups import open_cgroup
+from wherry.shim.protocol import Channel, Message, open_pair
+from wherry.shim.teardown import bury_cgroup
+
+logger = logging.getLogger(__name__)
+
+_FILL_DELAY_S = 0.05
+# A create is followed by its start: nothing is filled in between.
+_CREATE_DELAY_S = 1.0
+_RESERVED_S = 60.0
+_END_PATIENCE_S = 5.0
+_MOST_CLASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SlotClass:
+    """The same for all its slots: the control groups' parent, and what their inits are made from."""
+
+    cgroup_parent: str
+    document: JsonObject
+
+    @property
+    def key(self) -> str:
+        """Equal for equal classes."""
+        return f"{self.cgroup_parent} {json.dumps(self.document, sort_keys=True)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a create knows of the class that its start will have."""
+
+    cgroup_parent: str
+    network: str
+
+
+@dataclass(eq=False, slots=True)
+class _Slot:
+    container_id: str
+    key: str
+    cgroup_path: str
+    peer: Peer
+
+
+class Slots:
+    """Shims with waiting inits. `count` are kept ready for each class in use."""
+
+    def __init__(self, count: int, run_dir: Path, fork: Callable[[int], None]) -> None:
+        """`fork` forks a shim with its end of a connection, or raises SpawnerLost."""
+        self._count = count
+        self._folder = run_dir / "slots"
+        self._fork = fork
+        self._classes: dict[str, SlotClass] = {}
+        self._hints: dict[Hint, str] = {}
+        self._ready: dict[str, deque[_Slot]] = {}
+        self._reserved: dict[str, _Slot] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._filling: _Slot | None = None
+        self._starts = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def ready(self) -> int:
+        """How many creates could have a slot right now."""
+        return sum(len(ready) for ready in self._ready.values())
+
+    def sweep(self) -> None:
+        """Removes the groups of slots that were killed together with their engine. Blocking."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in self._folder.iterdir():
+            _bury(path.read_text())
+            path.unlink(missing_ok=True)
+
+    def learn(self, hint: Hint, slot_class: SlotClass) -> None:
+        """Such a container is being started: there will be slots for the next ones."""
+        if not self._count:
+            return
+        key = slot_class.key
+        self._hints[hint] = key
+        if key in self._classes:
+            return
+        while len(self._classes) >= _MOST_CLASSES:
+            oldest = next(iter(self._classes))
+            del self._classes[oldest]
+            self._hints = {known: name for known, name in self._hints.items() if name != oldest}
+            for slot in self._ready.pop(oldest):
+                self._drop(slot)
+        self._classes[key] = slot_class
+        self._ready[key] = deque()
+
+    def reserve(self, hint: Hint) -> str | None:
+        """The id for a new container, which has a slot then; None when none is ready."""
+        ready = self._ready.get(self._hints.get(hint, ""))
+        if not ready:
+            return None
+        slot = ready.popleft()
+        while len(self._reserved) >= self._count:
+            self._drop(self._reserved.pop(next(iter(self._reserved))))
+        self._reserved[slot.container_id] = slot
+        asyncio.get_running_loop().call_later(_RESERVED_S, self._expire, slot)
+        self._fill_later(_CREATE_DELAY_S)
+        return slot.container_id
+
+    async def take(self, container_id: str, key: str) -> Peer | None:
+        """The container's slot, if it is of this class. Nothing of another one is left when it returns."""
+        slot = self._reserved.pop(container_id, None)
+        if slot is not None and slot.key == key:
+            # First: an engine that finds the file ends what is in the groups.
+            self._path(slot).unlink(missing_ok=True)
+            slot.peer.unsubscribe()
+            return slot.peer
+        if slot is not None:
+            self._drop(slot)
+        if container_id in self._ending:
+            await self._ending[container_id]
+        return None
+
+    def begin_start(self) -> None:
+        """A start is in progress: nothing is filled before it ends."""
+        self._starts += 1
+        self._cancel_timer()
+
+    def end_start(self) -> None:
+        """To each `begin_start`."""
+        self._starts -= 1
+        self._fill_later(_FILL_DELAY_S)
+
+    async def close(self) -> None:
+        """Ends the slots that wait; returns when they have left no trace."""
+        self._closed = True
+        self._cancel_timer()
+        slots = [slot for ready in self._ready.values() for slot in ready]
+        slots += self._reserved.values()
+        if self._filling is not None:
+            slots.append(self._filling)
+        self._ready.clear()
+        self._reserved.clear()
+        for slot in slots:
+            self._drop(slot)
+        await asyncio.gather(*self._ending.values())
+
+    def _path(self, slot: _Slot) -> Path:
+        return self._folder / slot.container_id
+
+    def _drop(self, slot: _Slot) -> None:
+        self._ending[slot.container_id] = asyncio.get_running_loop().create_task(self._end(slot))
+
+    async def _end(self, slot: _Slot) -> None:
+        """Its shim ends it; what a shim that was killed has left is ended here."""
+        try:
+            await slot.peer.end(_END_PATIENCE_S)
+            await asyncio.to_thread(_bury, slot.cgroup_path)
+            self._path(slot).unlink(missing_ok=True)
+        finally:
+            del self._ending[slot.container_id]
+
+    def _expire(self, slot: _Slot) -> None:
+        if self._reserved.get(slot.container_id) is slot:
+            self._drop(self._reserved.pop(slot.container_id))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fill_later(self, delay_s: float) -> None:
+        self._cancel_timer()
+        if not self._starts and self._filling is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._fill)
+
+    def _fill(self) -> None:
+        self._timer = None
+        wanted = [key for key, ready in self._ready.items() if len(ready) < self._count]
+        if not wanted:
+            return
+        key = wanted[-1]
+        slot_class = self._classes[key]
+        ours, theirs = open_pair()
+        container_id = new_id()
+        path = f"{slot_class.cgroup_parent}/{container_id}"
+        slot = self._filling = _Slot(container_id, key, path, Peer(Channel(ours)))
+        try:
+            self._path(slot).write_text(path)
+            self._fork(theirs.detach())
+        except (OSError, SpawnerLost) as error:
+            logger.warning("make a slot: %s", error)
+            self._filling = None
+            slot.peer.close()
+            theirs.close()
+            return
+        slot.peer.subscribe(lambda message: self._enter(slot, message), lambda: self._lose(slot))
+        slot.peer.send({"op": "stage", "cgroup": path, **_name_interfaces(slot_class.document)})
+
+    def _enter(self, slot: _Slot, message: Message) -> None:
+        message.close()
+        if get_str(message.body, "event") != "ready" or slot is not self._filling:
+            return
+        self._filling = None
+        if slot.key in self._ready and not self._closed:
+            self._ready[slot.key].append(slot)
+        else:
+            self._drop(slot)
+        self._fill_later(_FILL_DELAY_S)
+
+    def _lose(self, slot: _Slot) -> None:
+        """It was killed, or could not be made: then the next start tries again, not the timer."""
+        self._reserved.pop(slot.container_id, None)
+        self._drop(slot)
+        if slot is self._filling:
+            self._filling = None
+            logger.warning("a slot could not be made")
+        ready = self._ready.get(slot.key)
+        if ready is not None and slot in ready:
+            ready.remove(slot)
+            self._fill_later(_FILL_DELAY_S)
+
+
+def _name_interfaces(document: JsonObject) -> dict[str, JsonValue]:
+    interfaces = get_objects(document, "interfaces")
+    named = [{**interface, "host_name": build_host_name()} for interface in interfaces]
+    return {**document, "interfaces": named}
+
+
+def _bury(cgroup_path: str) -> None:
+    try:
+        bury_cgroup(open_cgroup(cgroup_path))
+    except OSError as error:
+        logger.warning("free the cgroups %s of a slot: %s", cgroup_path, error)

@@ -1,0 +1,146 @@
+"""Starts in two parts: an init that is made ahead and waits, and the container that it becomes.
+
+Theory of operation. `stage` makes namespaces, cgroups, /proc, /dev and /sys with their masks, and a network
+interface without an address, in an empty tmpfs as root: all that is the same for every container of a class.
+`launch_staged` gives that init the specification, which it reads while this process opens what comes from
+the host (the root's overlay, the sources of binds), then the descriptors. The steps are those of any other
+start, each done once, in one of the two parts (`Step.ahead`, `Step.late`), so that the result is the same.
+
+Which specifications are of one class is the caller's to know (`wherry.shim.slots`).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+
+from wherry.lib.jsonvalue import JsonObject, JsonValue, get_objects
+from wherry.runtime.cgroups import Cgroup
+from wherry.runtime.context import Context
+from wherry.runtime.errors import LaunchError, StepError, describe_exception
+from wherry.runtime.interface import decode_interface
+from wherry.runtime.launch import (
+    Launched,
+    Stdio,
+    await_exec,
+    end_process,
+    forget,
+    launch,
+    namespaces_of,
+    open_console,
+    set_oom_score,
+)
+from wherry.runtime.orders import pack_descriptors, receive_order, send_order
+from wherry.runtime.plan import build_late
+from wherry.runtime.rehearsal import rehearse
+from wherry.runtime.root import EmptyRoot, Root
+from wherry.runtime.spec import parse_spec
+
+
+class Stage:
+    """An init that waits for its container."""
+
+    __slots__ = ("cgroup", "orders", "pid", "pidfd")
+
+    def __init__(self, launched: Launched, cgroup: Cgroup, orders: _socket.socket) -> None:
+        self.pid = launched.pid
+        self.pidfd = launched.pidfd
+        self.cgroup = cgroup
+        self.orders = orders
+        for fd in (launched.root, launched.devpts):
+            os.close(fd)
+
+    def is_alive(self) -> bool:
+        """Whether it still waits."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+
+def stage(document: JsonObject, cgroup: Cgroup) -> Stage:
+    """Makes an init as a child of the caller's parent; raises LaunchError, and then nothing of it is left.
+
+    `document` has `oci`, the class's part of a specification, and `interfaces`.
+    """
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        launched = launch(
+            parse_spec(document.get("oci")),
+            root=EmptyRoot(),
+            stdio=None,
+            cgroup=cgroup,
+            interfaces=tuple(
+                decode_interface(item) for item in get_objects(document, "interfaces")
+            ),
+            for_parent=True,
+            orders=theirs,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    rehearse()
+    return Stage(launched, cgroup, ours)
+
+
+def launch_staged(
+    waiting: Stage, oci: JsonValue, interfaces: JsonValue, *, root: Root, stdio: Stdio | None
+) -> Launched:
+    """As `launch`, in a waiting init, which is used up; its groups are the container's from the start."""
+    context = Context()
+    context.stdio = stdio
+    step = "order"
+    report = -1
+    try:
+        send_order(waiting.orders, {"oci": oci, "interfaces": interfaces}, [])
+        step = "plan"
+        spec = parse_spec(oci)
+        wired = get_objects({"interfaces": interfaces}, "interfaces")
+        decoded = tuple(decode_interface(item) for item in wired)
+        plan = build_late(spec, root, waiting.cgroup, decoded)
+        for item in plan.steps:
+            step = item.name
+            item.prepare(context)
+        step = "cgroup"
+        waiting.cgroup.limit(spec.resources)
+        step = "oom score"
+        if spec.process.oom_score_adj is not None:
+            set_oom_score(waiting.pid, spec.process.oom_score_adj)
+        step = "init"
+        report, context.report = os.pipe2(os.O_CLOEXEC)
+        send_order(waiting.orders, *pack_descriptors(context))
+        os.close(context.report)
+        context.report = -1
+        answer = receive_order(waiting.orders)
+        if answer is not None:
+            context.devpts = answer[1].pop()
+            if spec.process.terminal:
+                step = "console"
+                open_console(context, spec.process, context.devpts)
+                send_order(waiting.orders, {}, [context.terminal])
+        await_exec(report)
+        if answer is None:
+            raise StepError("", "the process that was made ahead has died")
+    except BaseException as error:
+        end_process(waiting.pid)
+        context.close()
+        forget(waiting.cgroup)
+        if isinstance(error, (OSError, StepError, ValueError)):
+            raise LaunchError(step, *describe_exception(error)) from error
+        raise
+    finally:
+        waiting.orders.close()
+        if report >= 0:
+            os.close(report)
+    context.close_private()
+    return Launched(
+        waiting.pid,
+        waiting.pidfd,
+        console=context.console,
+        root=context.root,
+        devpts=context.devpts,
+        namespaces=namespaces_of(spec),
+        seccomp=plan.seccomp,
+    )
