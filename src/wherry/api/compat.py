@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from wherry.wire import containers, images, system
+from wherry.model.errors import InvalidArgument
+from wherry.wire import containers, images, networks, system
 
 Version = tuple[int, int]
 
 
 def adapt_create(request: containers.CreateRequest, version: Version) -> None:
     """Defaults that clients of their time expect (container/container_routes.go, postContainersCreate)."""
+    if version < (1, 44):
+        _adapt_endpoints(request)
     if request.runtime and request.host_config is None:
         request.host_config = containers.HostConfig()
     host = request.host_config
@@ -34,6 +37,29 @@ def adapt_create(request: containers.CreateRequest, version: Version) -> None:
             if version < (1, 44):
                 bind.read_only_non_recursive = UNSET
                 bind.read_only_force_recursive = UNSET
+
+
+def _adapt_endpoints(request: containers.CreateRequest) -> None:
+    """One network, and the container's MAC address is that endpoint's (handleMACAddressBC)."""
+    networking = request.networking_config
+    asked = (networking.endpoints_config if networking is not None else None) or {}
+    if len(asked) > 1:
+        raise InvalidArgument(
+            f"Container cannot be created with multiple network endpoints: {', '.join(asked)}"
+        )
+    mac = request.mac_address or ""
+    mode = request.host_config.network_mode if request.host_config is not None else ""
+    if mac and (mode in {"host", "none"} or mode.startswith("container:")):
+        raise InvalidArgument("conflicting options: mac-address and the network mode")
+    for settings in asked.values():
+        if settings is not None:
+            settings.mac_address = mac
+    if mac:
+        request.networking_config = networking = networking or containers.NetworkingConfig()
+        networking.endpoints_config = asked or {
+            mode or "default": networks.EndpointSettings(mac_address=mac)
+        }
+        request.mac_address = UNSET
 
 
 def adapt_container(document: containers.Inspect, version: Version) -> containers.Inspect:
@@ -84,8 +110,17 @@ def adapt_image(document: images.Inspect, version: Version) -> images.Inspect:
 
 def adapt_info(document: system.Info, version: Version) -> system.Info:
     """GET /info (system/system_routes.go)."""
-    if version >= (1, 50):
-        document.bridge_nf_iptables = document.bridge_nf_ip6tables = UNSET
+    if version < (1, 25):  # names alone
+        document.security_options = [
+            option.partition(",")[0].removeprefix("name=") for option in document.security_options
+        ]
+    if version < (1, 42):
+        document.kernel_memory = document.kernel_memory_tcp
+    if version < (1, 47):
+        document.registry_config.allow_nondistributable_artifacts_cidrs = None
+        document.registry_config.allow_nondistributable_artifacts_hostnames = None
+    if version < (1, 50):  # no longer looked at
+        document.bridge_nf_iptables = document.bridge_nf_ip6tables = False
     if version < (1, 49):
         document.firewall_backend = UNSET
         for commit in (
@@ -93,7 +128,7 @@ def adapt_info(document: system.Info, version: Version) -> system.Info:
             document.runc_commit,
             document.init_commit,
         ):
-            commit.expected = commit.id
+            commit.expected = commit.id or UNSET
     return document
 
 
@@ -113,6 +148,11 @@ def prunes_named_volumes(version: Version) -> bool:
 def takes_signal(version: Version) -> bool:
     """`signal` of stop and restart came with 1.42."""
     return version >= (1, 42)
+
+
+def takes_one_shot(version: Version) -> bool:
+    """`one-shot` of stats came with 1.41."""
+    return version >= (1, 41)
 
 
 def labels_multiplexed(version: Version) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from wherry.api.message import Query, parse_go_int
+from wherry.api.message import InvalidNumber, Query, parse_go_int
 from wherry.engine.filters import Filters
 from wherry.lib.jsonvalue import JsonError, JsonValue
 from wherry.model.errors import InvalidArgument
@@ -58,10 +58,11 @@ def parse_terminal_size(query: Query) -> tuple[int, int]:
 
 
 def _parse_extent(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidArgument(f'invalid resize {name} "{text}": invalid syntax')
-    value = int(text)
-    if value > 0xFFFFFFFF:
+    try:
+        value = parse_go_int(text)
+    except InvalidNumber as exc:
+        raise InvalidArgument(f'invalid resize {name} "{text}": invalid syntax') from exc
+    if not 0 <= value <= 0xFFFFFFFF:
         raise InvalidArgument(f'invalid resize {name} "{text}": value out of range')
     return value
 

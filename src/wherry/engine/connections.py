@@ -17,7 +17,7 @@ from wherry.engine.containers.host_files import build_resolv_conf, read_resolver
 from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.state import ALIVE
-from wherry.engine.networks import Networks
+from wherry.engine.networks import NOT_HOST_MODE, Networks
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import ShimGone, ShimLaunchError
@@ -263,9 +263,7 @@ def _check_mode(record: Container, network: Network) -> None:
             " to any other network"
         )
     if network.driver == "host":
-        raise InvalidArgument(
-            "cannot connect container to host network - container must be created in host network mode"
-        )
+        raise InvalidArgument(NOT_HOST_MODE)
     if network.driver == "null" or "none" in record.networks:
         raise InvalidArgument(
             "container cannot be connected to multiple networks with one of the networks in private"

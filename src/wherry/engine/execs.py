@@ -89,7 +89,7 @@ class Execs:
         handle = self._roster.get(ref)
         if not config.cmd:
             raise InvalidArgument("No exec command specified")
-        shim = _check_running(handle)
+        shim = _check_running(handle, ref)
         _read_detach_keys(config.detach_keys)
         if config.user:
             await run_blocking(_check_user, shim, config.user)
@@ -133,7 +133,7 @@ class Execs:
             raise Conflict(f"exec command {exec_id} has already run")
         if record.started:
             raise Conflict(f"exec command {exec_id} is already running")
-        shim = _check_running(handle)
+        shim = _check_running(handle, handle.id)
         self._keep(replace(record, started=True))
         stream = None if detach or hijack is None else await hijack(not tty)
         await self._tasks.finish(
@@ -298,7 +298,7 @@ class Execs:
         self, handle: ContainerHandle, command: Sequence[str], timeout_s: float
     ) -> tuple[int, bytes]:
         """Runs a command to its end and takes its output. Raises TimeoutError, EngineError."""
-        shim = _check_running(handle)
+        shim = _check_running(handle, handle.id)
         config = ExecConfig(
             cmd=tuple(command),
             attach_stdout=True,
@@ -381,11 +381,11 @@ def build_process(
     return process
 
 
-def _check_running(handle: ContainerHandle) -> ShimHandle:
+def _check_running(handle: ContainerHandle, ref: str) -> ShimHandle:
     record = handle.record
     match record.state.status:
         case Status.PAUSED:
-            raise Conflict(f"Container {record.name} is paused, unpause the container before exec")
+            raise Conflict(f"Container {ref} is paused, unpause the container before exec")
         case Status.RESTARTING:
             raise Conflict(
                 f"Container {record.id} is restarting, wait until the container is running"

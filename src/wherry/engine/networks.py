@@ -57,6 +57,9 @@ from wherry.network.ports import parse_container_port, reserve_port
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
+NOT_HOST_MODE = (
+    "cannot connect container to host network - container must be created in host network mode"
+)
 
 
 logger = logging.getLogger(__name__)
@@ -453,6 +456,8 @@ class Networks:
         """
         live = self._get_live(ref)
         record = live.record
+        if record.driver == "host" and container.host_config.network_mode != "host":
+            raise InvalidArgument(NOT_HOST_MODE)
         endpoint_id = secrets.token_hex(32)
         if record.driver != "bridge" or live.pool is None:
             endpoint = Endpoint(network_id=record.id, endpoint_id=endpoint_id, config=config)

@@ -102,8 +102,6 @@ class System:
             pids_limit="pids" in controllers,
             oom_kill_disable=self._cgroup_version == 1 and "memory" in controllers,
             ipv4_forwarding=_read_flag("/proc/sys/net/ipv4/ip_forward"),
-            bridge_nf_iptables=_read_flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
-            bridge_nf_ip6tables=_read_flag("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
             cgroup_driver="cgroupfs",
             cgroup_version=str(self._cgroup_version),
             n_fd=len(os.listdir("/proc/self/fd")),

@@ -53,7 +53,8 @@ class ProgramFailed(Exception):
     """The program ended with another code than 0; the message holds the end of its stderr."""
 
     def __init__(self, name: str, returncode: int, stderr: bytes) -> None:
-        detail = stderr.decode(errors="replace").strip()[-2000:]
+        self.stderr = stderr.decode(errors="replace")
+        detail = self.stderr.strip()[-2000:]
         super().__init__(f"{name} ended with {returncode}" + (f": {detail}" if detail else ""))
         self.returncode = returncode
 

@@ -244,6 +244,7 @@ class HostConfig(Resources):
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     init: bool | None = None
+    left_out: tuple[str, ...] = ()  # lists that the client did not send, which Go shows as null
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

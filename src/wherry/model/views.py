@@ -180,8 +180,6 @@ class SystemInfo:
     pids_limit: bool
     oom_kill_disable: bool
     ipv4_forwarding: bool
-    bridge_nf_iptables: bool
-    bridge_nf_ip6tables: bool
     cgroup_driver: str
     cgroup_version: str
     n_fd: int

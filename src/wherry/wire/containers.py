@@ -250,7 +250,7 @@ class HostConfig(Struct, kw_only=True, rename="pascal"):
 class NetworkingConfig(Struct, kw_only=True, rename="pascal"):
     """Endpoints asked for at create."""
 
-    endpoints_config: dict[str, EndpointSettings] | None = None
+    endpoints_config: dict[str, EndpointSettings | None] | None = None
 
 
 class CreateRequest(ContainerConfig, kw_only=True, rename="pascal"):

@@ -70,6 +70,11 @@ class RegistryConfig(Struct, kw_only=True, rename="pascal"):
     index_configs: dict[str, IndexConfig]
     insecure_registry_cidrs: list[str] = field(name="InsecureRegistryCIDRs")
     mirrors: list[str] | None
+    # Both API < 1.47
+    allow_nondistributable_artifacts_cidrs: None | UnsetType = field(
+        name="AllowNondistributableArtifactsCIDRs", default=UNSET
+    )
+    allow_nondistributable_artifacts_hostnames: None | UnsetType = UNSET
 
 
 class Runtime(Struct, kw_only=True):
@@ -123,6 +128,7 @@ class Info(Struct, kw_only=True, rename="pascal"):
     plugins: Plugins
     memory_limit: bool
     swap_limit: bool
+    kernel_memory: bool | UnsetType = UNSET  # API < 1.42
     kernel_memory_tcp: bool | UnsetType = field(name="KernelMemoryTCP", default=UNSET)
     cpu_cfs_period: bool
     cpu_cfs_quota: bool
@@ -130,6 +136,7 @@ class Info(Struct, kw_only=True, rename="pascal"):
     cpu_set: bool = field(name="CPUSet")
     pids_limit: bool
     ipv4_forwarding: bool = field(name="IPv4Forwarding")
+    # API < 1.50
     bridge_nf_iptables: bool | UnsetType = field(name="BridgeNfIptables", default=UNSET)
     bridge_nf_ip6tables: bool | UnsetType = field(name="BridgeNfIp6tables", default=UNSET)
     debug: bool

@@ -1,8 +1,4 @@
-"""Containers and execs: the Engine API's JSON ↔ model records.
-
-Where Go tells an absent list from an empty one and the record does not, the answer is what dockerd shows of
-containers that the docker client made.
-"""
+"""Containers and execs: the Engine API's JSON ↔ model records."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from wherry.api.convert.networks import build_endpoint, parse_endpoint
 from wherry.api.message import encode_json
+from wherry.engine.containers.security import parse_security_options
 from wherry.engine.images.changes import Change
 from wherry.model.container import (
     Container,
@@ -98,6 +95,7 @@ def parse_host_config(host: wire.HostConfig) -> HostConfig:
         )
     plain = _plain(host)
     plain["mounts"] = [_parse_mount(mount) for mount in host.mounts or ()]
+    plain["left_out"] = [name for name in _NULL_WHEN_LEFT_OUT if getattr(host, name) is None]
     plain["network_mode"] = host.network_mode or _NETWORK_DEFAULT
     if host.memory_swappiness == -1:  # the client's word for "not given"
         del plain["memory_swappiness"]
@@ -140,12 +138,13 @@ def _parse_mount(mount: wire.Mount) -> dict[str, object]:
 
 def parse_networks(networking: wire.NetworkingConfig | None) -> dict[str, EndpointConfig]:
     """What was asked of endpoints, by network."""
-    if networking is None:
-        return {}
-    return {
-        name: parse_endpoint(settings)
-        for name, settings in (networking.endpoints_config or {}).items()
-    }
+    endpoints: dict[str, EndpointConfig] = {}
+    asked = networking.endpoints_config if networking is not None else None
+    for name, settings in (asked or {}).items():
+        if settings is None:
+            raise InvalidArgument(f"invalid config for network {name}: EndpointsConfig is nil")
+        endpoints[name] = parse_endpoint(settings)
+    return endpoints
 
 
 def parse_exec(body: wire.ExecCreateRequest) -> ExecConfig:
@@ -236,7 +235,20 @@ _NESTED: Mapping[str, object] = {
     "devices": list[wire.Device],
     "ulimits": list[wire.Ulimit],
 }
-_BUILT = frozenset(["mounts", "port_bindings", "init"])
+_NULL_WHEN_LEFT_OUT = (
+    "port_bindings",
+    "dns",
+    "dns_options",
+    "dns_search",
+    "blkio_weight_device",
+    "blkio_device_read_bps",
+    "blkio_device_write_bps",
+    "blkio_device_read_iops",
+    "blkio_device_write_iops",
+    "devices",
+    "ulimits",
+)
+_BUILT = frozenset(["mounts", "port_bindings", "init", "left_out"])
 _COPIED = tuple(
     item.name for item in fields(HostConfig) if item.name not in _BUILT and item.name not in _NESTED
 )
@@ -258,6 +270,9 @@ def build_host_config(host: HostConfig) -> wire.HostConfig:
         built.mounts = [_build_mount(mount) for mount in host.mounts]
     if host.init is not None:
         built.init = host.init
+    for name in host.left_out:
+        if not getattr(host, name):
+            setattr(built, name, None)
     return built
 
 
@@ -401,6 +416,16 @@ def _build_network_settings(container: Container) -> wire.NetworkSettings:
     return settings
 
 
+def _config_with_mac(container: Container) -> wire.ContainerConfig:
+    """The field of old clients repeats what was asked of the main network."""
+    config = build_config(container.config)
+    mode = container.host_config.network_mode
+    main = container.networks.get(mode)
+    if main is not None and main.mac_address and mode not in {"host", "none"}:
+        config.mac_address = main.mac_address
+    return config
+
+
 def build_inspect(details: ContainerDetails) -> wire.Inspect:
     """GET /containers/{id}/json."""
     container = details.container
@@ -420,6 +445,7 @@ def build_inspect(details: ContainerDetails) -> wire.Inspect:
         restart_count=container.state.restart_count,
         driver=container.driver,
         platform=container.platform,
+        app_armor_profile=parse_security_options(container.host_config.security_opt).apparmor,
         exec_ids=_or_none(details.exec_ids),
         host_config=build_host_config(container.host_config),
         graph_driver=wire.GraphDriver(
@@ -428,7 +454,7 @@ def build_inspect(details: ContainerDetails) -> wire.Inspect:
         size_rw=UNSET if details.size_rw is None else details.size_rw,
         size_root_fs=UNSET if details.size_root_fs is None else details.size_root_fs,
         mounts=_build_mount_points(container),
-        config=build_config(container.config),
+        config=_config_with_mac(container),
         network_settings=_build_network_settings(container),
     )
 

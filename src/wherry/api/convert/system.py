@@ -18,7 +18,7 @@ from wherry.model.views import (
 from wherry.wire import system as wire
 
 _INDEX = "https://index.docker.io/v1/"
-_LOG_DRIVERS = ["json-file", "none"]
+_LOG_DRIVERS = ["json-file", "local"]
 _NETWORK_DRIVERS = ["bridge", "host", "null"]
 
 
@@ -78,8 +78,6 @@ def build_info(info: SystemInfo) -> wire.Info:
         cpu_set=info.cpu_set,
         pids_limit=info.pids_limit,
         ipv4_forwarding=info.ipv4_forwarding,
-        bridge_nf_iptables=info.bridge_nf_iptables,
-        bridge_nf_ip6tables=info.bridge_nf_ip6tables,
         debug=info.debug,
         n_fd=info.n_fd,
         oom_kill_disable=info.oom_kill_disable,
@@ -160,14 +158,14 @@ def build_event(event: Event) -> wire.Event:
     return line
 
 
-def build_stats(stats: ContainerStats) -> wire.Stats:
-    """One sample of GET /containers/{id}/stats."""
+def build_stats(stats: ContainerStats, *, one_shot: bool = False) -> wire.Stats:
+    """One sample of GET /containers/{id}/stats; Docker names the container in all but a one-shot."""
     blkio = stats.blkio
     # Docker fills all eight lists on cgroup v1 (empty without traffic) and leaves them null on v2.
     rest: list[wire.BlkioEntry] | None = [] if stats.cpu.per_cpu_ns else None
     return wire.Stats(
-        name=f"/{stats.name}" if stats.name else UNSET,
-        id=stats.id or UNSET,
+        name=UNSET if one_shot else f"/{stats.name}",
+        id=UNSET if one_shot else stats.id,
         read=stats.read,
         preread=stats.pre_read,
         pids_stats=wire.PidsStats(

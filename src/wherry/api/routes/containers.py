@@ -115,10 +115,10 @@ class ContainerRoutes:
     async def create(self, request: Request) -> Answer:
         """POST /containers/create."""
         body = await request.required_json(wire.CreateRequest)
-        config = convert.parse_config(body)
         if not convert.names_anything(body):
             raise InvalidArgument("config cannot be empty in order to create a container")
         compat.adapt_create(body, request.version)
+        config = convert.parse_config(body)
         identity, warnings = await self._containers.create(
             request.query.get("name").removeprefix("/"),
             config,
@@ -279,13 +279,13 @@ class ContainerRoutes:
     async def stats(self, request: Request) -> Answer:
         """GET /containers/{id}/stats."""
         stream = request.query.flag("stream", default=True)
-        one_shot = request.query.flag("one-shot")
+        one_shot = compat.takes_one_shot(request.version) and request.query.flag("one-shot")
         if stream and one_shot:
             raise InvalidArgument("cannot have stream=true and one-shot=true")
         samples = self._containers.stats(request.params["id"], stream=stream, one_shot=one_shot)
         if not stream:
             async for sample in samples:
-                return json_response(build_stats(sample))
+                return json_response(build_stats(sample, one_shot=one_shot))
         return StreamResponse(_encode_stats(samples), JSON_TYPE)
 
     async def changes(self, request: Request) -> Answer:

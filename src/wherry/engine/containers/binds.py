@@ -150,6 +150,10 @@ def check_mount(mount: Mount) -> None:
         propagation = mount.bind_options.propagation if mount.bind_options else ""
         if propagation and propagation not in PROPAGATIONS:
             raise InvalidArgument(f"{prefix}invalid propagation mode: {propagation}")
+    if mount.tmpfs_options is not None:
+        for option in mount.tmpfs_options.options:
+            if not _is_tmpfs_option(option):
+                raise InvalidArgument(f"{prefix}invalid option: {'='.join(option)}")
     subpath = mount.volume_options.subpath if mount.volume_options is not None else ""
     if mount.image_options is not None:
         subpath = mount.image_options.subpath
@@ -162,6 +166,11 @@ def check_mount(mount: Mount) -> None:
             raise InvalidArgument(
                 f"{prefix}must not set ReadOnly mode when using anonymous volumes"
             )
+
+
+def _is_tmpfs_option(option: Sequence[str]) -> bool:
+    """What moby's volume/mounts/linux_parser.go lets through."""
+    return tuple(option) in {("exec",), ("noexec",)}
 
 
 def parse_volumes_from(spec: str) -> tuple[str, str]:

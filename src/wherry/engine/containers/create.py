@@ -7,8 +7,9 @@ next start-up removes it when the engine dies in between (`engine.restore`).
 from __future__ import annotations
 
 import logging
+import posixpath
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from wherry.engine.containers.resources import (
 from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher, VolumeSource
 from wherry.engine.containers.security import (
     masked_paths,
-    normalize_capabilities,
     parse_security_options,
     readonly_paths,
 )
@@ -49,10 +49,16 @@ from wherry.model.container import (
     LogConfig,
     MountPoint,
 )
-from wherry.model.errors import EngineError, InvalidArgument, NotFound
+from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound
 from wherry.model.image import Image, Platform, RootMount
 
 logger = logging.getLogger(__name__)
+
+_MAC_IS_OLD = (
+    "The container-wide MacAddress field is now deprecated. "
+    "It should be specified in EndpointsConfig instead."
+)
+_IMAGE_MOUNT = "Image mount is an experimental feature"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,9 @@ class Creator:
         checked, more = check_resources(host_config, self._machine)
         host_config = checked if isinstance(checked, HostConfig) else host_config
         warnings += more
+        if config.mac_address:
+            warnings.append(_MAC_IS_OLD)
+        warnings += [_IMAGE_MOUNT for mount in host_config.mounts if mount.type == "image"][:1]
         image = self._images.get(config.image, platform) if config.image else None
         if image is not None and not image.is_host:
             warnings += platform_warnings(image.platform, platform)
@@ -141,12 +150,12 @@ class Creator:
         networks: Mapping[str, EndpointConfig],
         image: Image | None,
     ) -> None:
+        endpoints = complete_networks(config, host_config, networks, self._network_name)
         config = self._complete_config(identity, config, host_config)
         host_config = self._complete_host_config(host_config)
         self._check_donors(host_config)
         plan = plan_mounts(config, host_config, lambda ref: self._roster.get(ref).record)
         await self._check_bind_sources(host_config)
-        endpoints = complete_networks(host_config, networks, config.mac_address)
         for network, endpoint in endpoints.items():
             self._networks.check_config(network, endpoint, naming=True)
         path, args = split_command(config)
@@ -194,9 +203,11 @@ class Creator:
     def _complete_config(
         self, identity: ContainerId, config: ContainerConfig, host_config: HostConfig
     ) -> ContainerConfig:
+        directory = posixpath.normpath(config.working_dir) if config.working_dir else ""
+        config = replace(config, working_dir=directory, mac_address="")
         if config.hostname:
             return config
-        if host_config.network_mode == "host" or host_config.uts_mode == "host":
+        if host_config.network_mode == "host":
             return replace(config, hostname=socket.gethostname())
         return replace(config, hostname=short_id(identity))
 
@@ -221,13 +232,19 @@ class Creator:
             restart_policy=replace(
                 host_config.restart_policy, name=host_config.restart_policy.name or "no"
             ),
-            cap_add=normalize_capabilities("CapAdd", host_config.cap_add),
-            cap_drop=normalize_capabilities("CapDrop", host_config.cap_drop),
+            security_opt=host_config.security_opt or _default_security(host_config),
             masked_paths=(None if host_config.privileged else masked_paths(host_config, options)),
             readonly_paths=(
                 None if host_config.privileged else readonly_paths(host_config, options)
             ),
         )
+
+    def _network_name(self, ref: str) -> str:
+        """The name of a network that is there; what is not is found missing at the start."""
+        try:
+            return self._networks.get(ref).name
+        except NotFound:
+            return ref
 
     def _check_donors(self, host_config: HostConfig) -> None:
         for mode in (host_config.ipc_mode, host_config.pid_mode):
@@ -235,7 +252,11 @@ class Creator:
             if kind == "container" and ref and self._roster.find(ref) is None:
                 raise InvalidArgument(f"No such container: {ref}")
         for link in host_config.links:
-            ref = link.partition(":")[0]
+            if not link:
+                raise Internal("empty string specified for links")
+            ref, *aliases = link.split(":")
+            if len(aliases) > 1:
+                raise Internal(f"bad format for links: {link}")
             if self._roster.find(ref) is None:
                 raise InvalidArgument(
                     f"could not get container for {ref}: No such container: {ref}"
@@ -301,6 +322,12 @@ class Creator:
         return replace(point, source=volume.mountpoint)
 
 
+def _default_security(host_config: HostConfig) -> tuple[str, ...]:
+    """SELinux labels would be in the way of what reaches out of its namespaces (moby GenerateSecurityOpt)."""
+    reaches_out = host_config.privileged or "host" in {host_config.ipc_mode, host_config.pid_mode}
+    return ("label=disable",) if reaches_out else ()
+
+
 def _complete_log(wanted: LogConfig, default: LogConfig) -> LogConfig:
     """The engine's driver where none is named; its options belong to its driver."""
     if wanted.type not in {"", default.type}:
@@ -309,16 +336,33 @@ def _complete_log(wanted: LogConfig, default: LogConfig) -> LogConfig:
 
 
 def complete_networks(
-    host_config: HostConfig, networks: Mapping[str, EndpointConfig], mac_address: str = ""
+    config: ContainerConfig,
+    host_config: HostConfig,
+    networks: Mapping[str, EndpointConfig],
+    find_name: Callable[[str], str],
 ) -> dict[str, EndpointConfig]:
-    """The networks by name: the one of the mode first, with what was asked of it."""
+    """The networks by name. Who names networks gets those; the one of the mode is for who does not.
+
+    Raises InvalidArgument for two MAC addresses of one endpoint.
+    """
     mode = host_config.network_mode
-    if mode.startswith("container:"):
+    if mode.startswith("container:") or config.network_disabled:
         return {}
-    asked = dict(networks)
-    main = asked.pop(mode, EndpointConfig())
-    if mac_address and not main.mac_address:
-        main = replace(main, mac_address=mac_address)
-    if host_config.links and mode not in {"bridge", "host", "none"}:
-        main = replace(main, links=(*main.links, *host_config.links))
-    return {mode: main, **asked}
+    main = find_name(mode)
+    asked = {find_name(name): endpoint for name, endpoint in networks.items()}
+    if not asked:
+        asked = {main: EndpointConfig()}
+    mac = config.mac_address
+    if mac and mode not in {"host", "none"}:
+        endpoint = asked.get(main, EndpointConfig())
+        if endpoint.mac_address not in {"", mac}:
+            raise InvalidArgument(
+                "the container-wide MAC address must match the endpoint-specific MAC address "
+                "for the main network, or be left empty"
+            )
+        asked[main] = replace(endpoint, mac_address=mac)
+    if host_config.links and main in asked and mode not in {"bridge", "host", "none"}:
+        endpoint = asked[main]
+        asked[main] = replace(endpoint, links=(*endpoint.links, *host_config.links))
+    first = {main: asked.pop(main)} if main in asked else {}
+    return {**first, **asked}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
@@ -60,7 +61,7 @@ class Files:
         publish_container(self._events, handle.record, "export")
         return self._images.export(handle.id)
 
-    async def stat(self, handle: ContainerHandle, path: str) -> PathStat:
+    async def stat(self, handle: ContainerHandle, ref: str, path: str) -> PathStat:
         """Raises NotFound, InvalidArgument."""
         _check_path(path)
         async with self._root(handle) as (spec, fd):
@@ -70,20 +71,20 @@ class Files:
                 else:
                     found = await run_worker(f"{_WORKER}:stat_path", {"root": spec, "path": path})
             except (OSError, WorkerError) as exc:
-                raise _path_error(exc, handle.record, path) from exc
+                raise _path_error(exc, ref, path) from exc
         if not isinstance(found, Mapping):
             raise Internal("the archive worker gave no answer")
         return _read_stat(found)
 
     async def get(
-        self, handle: ContainerHandle, path: str
+        self, handle: ContainerHandle, ref: str, path: str
     ) -> tuple[PathStat, AsyncIterator[bytes]]:
         """Raises NotFound before anything is sent."""
-        found = await self.stat(handle, path)
+        found = await self.stat(handle, ref, path)
         publish_container(self._events, handle.record, "archive-path")
-        return found, self._read(handle, path)
+        return found, self._read(handle, ref, path)
 
-    async def _read(self, handle: ContainerHandle, path: str) -> AsyncIterator[bytes]:
+    async def _read(self, handle: ContainerHandle, ref: str, path: str) -> AsyncIterator[bytes]:
         async with self._root(handle) as (spec, fd):
             reader, writer = open_pipe()
             arguments: JsonObject = {"root": spec, "path": path, "output": writer}
@@ -97,7 +98,7 @@ class Files:
                     yield data
                 await worker
             except WorkerError as exc:
-                raise _path_error(exc, handle.record, path) from exc
+                raise _path_error(exc, ref, path) from exc
             finally:
                 worker.cancel()
                 await asyncio.gather(worker, return_exceptions=True)
@@ -105,6 +106,7 @@ class Files:
     async def put(
         self,
         handle: ContainerHandle,
+        ref: str,
         path: str,
         body: AsyncIterator[bytes],
         *,
@@ -131,7 +133,7 @@ class Files:
                 fds = [reader, fd] if fd >= 0 else [reader]
                 await run_worker(f"{_WORKER}:write_path", arguments, fds=fds, pool="stream")
             except WorkerError as exc:
-                raise _path_error(exc, record, path) from exc
+                raise _path_error(exc, ref, path) from exc
             finally:
                 os.close(reader)
                 await asyncio.gather(feeding, return_exceptions=True)
@@ -211,11 +213,13 @@ def _read_stat(found: JsonObject) -> PathStat:
 
 
 def _path_error(
-    exc: OSError | WorkerError, record: Container, path: str
+    exc: OSError | WorkerError, ref: str, path: str
 ) -> NotFound | InvalidArgument | Internal:
     kind = exc.kind if isinstance(exc, WorkerError) else "OSError"
     if kind == "NotFolder":
         return InvalidArgument("extraction point is not a directory")
-    if exc.errno == 2:
-        return NotFound(f"Could not find the file {path} in container {record.name}")
+    if exc.errno == errno.ENOENT:
+        return NotFound(f"Could not find the file {path} in container {ref}")
+    if exc.errno == errno.ENOTDIR:
+        return Internal(f"lstat {path}: not a directory")
     return Internal(str(exc))

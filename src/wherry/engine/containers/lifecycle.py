@@ -336,6 +336,7 @@ class Lifecycle:
         delay_s = self._next_start(handle, exit_code, ran_s)
         self._health.end(handle)
         handle.shim = None
+        handle.exec_ids.clear()
         record = state.ended(
             handle.record,
             exit_code=exit_code,

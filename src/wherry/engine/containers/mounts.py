@@ -13,8 +13,8 @@ from pathlib import Path
 from wherry.engine.containers.mount_points import find_mount
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.lib.words import words
-from wherry.model.container import Container, MountPoint, TmpfsOptions
-from wherry.model.errors import InvalidArgument
+from wherry.model.container import Container, Mount, MountPoint, TmpfsOptions
+from wherry.model.errors import Internal, InvalidArgument
 
 _TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev")
 _TMPFS_FLAGS = frozenset(
@@ -118,6 +118,7 @@ def _bind_mount(container: Container, point: MountPoint, sources: Mapping[str, s
     recursive, read_only = "rbind", "rro"
     mount = find_mount(container.host_config, point.destination)
     if mount is not None and mount.bind_options is not None:
+        _check_read_only(mount)
         if mount.bind_options.non_recursive:
             recursive, read_only = "bind", "ro"
         elif mount.bind_options.read_only_non_recursive:
@@ -127,6 +128,19 @@ def _bind_mount(container: Container, point: MountPoint, sources: Mapping[str, s
         options.append(read_only)
     options.append(point.propagation or "rprivate")
     return _mount(point.destination, "bind", source, options)
+
+
+def _check_read_only(mount: Mount) -> None:
+    """At the start, as dockerd does, with status 500."""
+    options = mount.bind_options
+    if options is not None and options.read_only_force_recursive:
+        clash = ""
+        if not mount.read_only:
+            clash = "!ReadOnly"
+        elif options.read_only_non_recursive:
+            clash = "BindOptions.ReadOnlyNonRecursive"
+        if clash:
+            raise Internal(f"mount options conflict: {clash} && BindOptions.ReadOnlyForceRecursive")
 
 
 def _tmpfs_mount(point: MountPoint, options: TmpfsOptions) -> JsonObject:

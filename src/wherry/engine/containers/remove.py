@@ -70,19 +70,21 @@ class Discarder:
         """Waits for removals in progress."""
         await self._tasks.close()
 
-    async def discard(self, handle: ContainerHandle, *, volumes: bool = True) -> None:
-        """Removes a container that does not run. Raises Conflict when a removal is in progress."""
-        await self._tasks.finish(self._discard(handle, volumes=volumes), f"remove {handle.id}")
+    async def discard(
+        self, handle: ContainerHandle, ref: str = "", *, volumes: bool = True
+    ) -> None:
+        """Removes a container that does not run. Raises Conflict, about `ref`."""
+        await self._tasks.finish(
+            self._discard(handle, ref or handle.id, volumes=volumes), f"remove {handle.id}"
+        )
 
-    async def _discard(self, handle: ContainerHandle, *, volumes: bool) -> None:
+    async def _discard(self, handle: ContainerHandle, ref: str, *, volumes: bool) -> None:
         async with handle.lock:
             if handle.removing:
-                raise Conflict(f"removal of container {handle.record.name} is already in progress")
+                raise Conflict(f"removal of container {ref} is already in progress")
             status = handle.record.state.status
             if status in state.ACTIVE:
-                raise Conflict(
-                    f'cannot remove container "{handle.record.name}": {_REFUSALS[status]}'
-                )
+                raise Conflict(f'cannot remove container "{ref}": {_REFUSALS[status]}')
             handle.removing = True
             for client in take_clients(handle):
                 os.close(client.fd)
@@ -176,7 +178,7 @@ class Remover:
         if force:
             await self._stopper.kill_hard(handle)
         try:
-            await self._discarder.discard(handle, volumes=volumes)
+            await self._discarder.discard(handle, ref, volumes=volumes)
         except NoSuchContainer:
             if not force:
                 raise
@@ -219,7 +221,7 @@ class Remover:
                 continue
             size = await self._images.snapshot_usage(record.id)
             try:
-                await self._discarder.discard(handle, volumes=False)
+                await self._discarder.discard(handle, record.id, volumes=False)
             except Conflict as exc:
                 logger.info("prune passes over container %s: %s", record.id, exc)
                 continue

@@ -71,10 +71,15 @@ def check_resources(
     _check_memory(resources, update=update)
     _check_cpu(resources, machine)
     if (resources.blkio_weight or resources.blkio_weight_device) and not machine.has_block_weight:
-        warnings.append(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. "
-            "Weight discarded."
-        )
+        for given, what in (
+            (resources.blkio_weight, "weight"),
+            (resources.blkio_weight_device, "weight_device"),
+        ):
+            if given:
+                warnings.append(
+                    f"Your kernel does not support Block I/O {what} or the cgroup is not mounted. "
+                    f"{what.capitalize().replace('_', '-')} discarded."
+                )
         resources = replace(resources, blkio_weight=0, blkio_weight_device=())
     if resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
@@ -116,6 +121,10 @@ def _check_memory(resources: Resources, *, update: bool) -> None:
 
 
 def _check_cpu(resources: Resources, machine: Machine) -> None:
+    if resources.cpu_shares < 0:
+        raise InvalidArgument(
+            f"invalid CPU shares ({resources.cpu_shares}): value must be a positive integer"
+        )
     nano = resources.nano_cpus
     if nano > 0 and resources.cpu_period > 0:
         raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")

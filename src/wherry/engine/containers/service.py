@@ -43,7 +43,6 @@ from wherry.model.container import (
     Resources,
     RestartPolicy,
 )
-from wherry.model.errors import NoSuchContainer, NotFound
 from wherry.model.image import Platform
 from wherry.model.views import (
     ContainerDetails,
@@ -106,21 +105,17 @@ class Containers:
 
     async def stop(self, ref: str, signal: str | None = None, timeout_s: int | None = None) -> None:
         """Signal, wait, KILL. NotModified when it does not run. Goes on when the caller is cancelled."""
-        await self._stopper.stop(self._roster.get(ref), signal, timeout_s)
+        await self._stopper.stop(ref, signal, timeout_s)
 
     async def restart(
         self, ref: str, signal: str | None = None, timeout_s: int | None = None
     ) -> None:
         """Stop when it runs, then start."""
-        await self._stopper.restart(self._roster.get(ref), signal, timeout_s)
+        await self._stopper.restart(ref, signal, timeout_s)
 
     async def kill(self, ref: str, signal: str = "") -> None:
         """Sends a signal (KILL by default); waits for the end only after KILL."""
-        try:
-            handle = self._roster.get(ref)
-        except NoSuchContainer as exc:
-            raise NotFound(f"cannot kill container: {ref}: {exc}") from exc
-        await self._stopper.kill(handle, signal)
+        await self._stopper.kill(ref, signal)
 
     async def pause(self, ref: str) -> None:
         """Freezes all its processes."""
@@ -212,11 +207,11 @@ class Containers:
 
     async def archive_stat(self, ref: str, path: str) -> PathStat:
         """Looks at a path inside, links not followed in the last part."""
-        return await self._files.stat(self._roster.get(ref), path)
+        return await self._files.stat(self._roster.get(ref), ref, path)
 
     async def archive_get(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
         """A path inside as a tar stream."""
-        return await self._files.get(self._roster.get(ref), path)
+        return await self._files.get(self._roster.get(ref), ref, path)
 
     async def archive_put(
         self,
@@ -230,6 +225,7 @@ class Containers:
         """Unpacks a tar stream (plain or compressed) into a directory inside."""
         await self._files.put(
             self._roster.get(ref),
+            ref,
             path,
             body,
             no_overwrite_dir_non_dir=no_overwrite_dir_non_dir,

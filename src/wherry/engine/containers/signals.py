@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from wherry.model.errors import InvalidArgument
@@ -26,6 +27,7 @@ SIGNALS: dict[str, int] = {
     **{f"RTMIN+{n}": _RTMIN + n for n in range(1, _MIDDLE - _RTMIN + 1)},
     **{f"RTMAX-{n}": _RTMAX - n for n in range(1, _RTMAX - _MIDDLE)},
 }
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 _NUMBERS = frozenset(SIGNALS.values())
 
 
@@ -38,7 +40,7 @@ class InvalidSignal(InvalidArgument):
 
 def parse_signal(text: str) -> int:
     """The signal's number; any number but 0 is let through. Raises InvalidSignal."""
-    if text.isascii() and text.isdecimal():
+    if _NUMBER.fullmatch(text):
         number = int(text)
         if number == 0:
             raise InvalidSignal(text)

@@ -27,6 +27,8 @@ from wherry.model.errors import (
     ContainerNotRunning,
     Internal,
     InvalidArgument,
+    NoSuchContainer,
+    NotFound,
     NotModified,
 )
 from wherry.runtime.cgroups import open_cgroup
@@ -50,32 +52,34 @@ class Stopper:
         """Waits for the stops in progress."""
         await self._tasks.close()
 
-    async def stop(
-        self, handle: ContainerHandle, signal_name: str | None, timeout_s: int | None
-    ) -> None:
+    async def stop(self, ref: str, signal_name: str | None, timeout_s: int | None) -> None:
         """Raises NotModified, Internal (a signal that does not exist: Docker's status is 500)."""
+        handle = self._roster.get(ref)
         if handle.record.state.status not in state.ACTIVE:
             raise NotModified(f"container {handle.id} is already stopped")
-        number = self._stop_signal(handle, signal_name)
+        try:
+            number = self._stop_signal(handle, signal_name)
+        except InvalidSignal as exc:
+            raise Internal(f"cannot stop container: {ref}: {exc}") from exc
         await self._tasks.finish(self._stop(handle, number, timeout_s), f"stop {handle.id}")
 
-    async def restart(
-        self, handle: ContainerHandle, signal_name: str | None, timeout_s: int | None
-    ) -> None:
+    async def restart(self, ref: str, signal_name: str | None, timeout_s: int | None) -> None:
         """Stops what runs, then starts; `--rm` does not remove it in between."""
-        await self._tasks.finish(
-            self._restart(handle, signal_name, timeout_s), f"restart {handle.id}"
-        )
+        handle = self._roster.get(ref)
+        number = 0
+        if handle.record.state.status in state.ACTIVE:
+            try:
+                number = self._stop_signal(handle, signal_name)
+            except InvalidSignal as exc:
+                raise Internal(f"Cannot restart container {ref}: {exc}") from exc
+        await self._tasks.finish(self._restart(handle, number, timeout_s), f"restart {handle.id}")
 
-    async def _restart(
-        self, handle: ContainerHandle, signal_name: str | None, timeout_s: int | None
-    ) -> None:
+    async def _restart(self, handle: ContainerHandle, number: int, timeout_s: int | None) -> None:
         keep = handle.record
         if keep.host_config.auto_remove:
             self._set_auto_remove(handle, wanted=False)
         try:
-            if handle.record.state.status in state.ACTIVE:
-                number = self._stop_signal(handle, signal_name)
+            if number:
                 await self._stop(handle, number, timeout_s)
             await self._lifecycle.start(handle)
         finally:
@@ -89,11 +93,7 @@ class Stopper:
         self._roster.replace(handle, replace(record, host_config=host_config))
 
     def _stop_signal(self, handle: ContainerHandle, name: str | None) -> int:
-        text = name or handle.record.config.stop_signal or "TERM"
-        try:
-            return parse_signal(text)
-        except InvalidSignal as exc:
-            raise Internal(f"cannot stop container: {handle.record.name}: {exc}") from exc
+        return parse_signal(name or handle.record.config.stop_signal or "TERM")
 
     def _grace_s(self, record: Container, timeout_s: int | None) -> int:
         if timeout_s is not None:
@@ -148,24 +148,27 @@ class Stopper:
         await run_blocking(cgroup.kill)
         if not await _ended(waiter, _KILL_PATIENCE_S):
             raise Internal(
-                f"cannot stop container: {handle.record.name}: tried to kill container, "
+                f"cannot stop container: {handle.id}: tried to kill container, "
                 "but did not receive an exit event"
             )
 
-    async def kill(self, handle: ContainerHandle, signal_name: str) -> None:
-        """Raises InvalidArgument, ContainerNotRunning with Docker's sentences."""
-        name = handle.record.name
+    async def kill(self, ref: str, signal_name: str) -> None:
+        """Raises NotFound, InvalidArgument, Conflict with Docker's sentences."""
+        try:
+            handle = self._roster.get(ref)
+        except NoSuchContainer as exc:
+            raise NotFound(f"cannot kill container: {ref}: {exc}") from exc
         try:
             number = parse_signal(signal_name) if signal_name else int(signal.SIGKILL)
         except InvalidSignal as exc:
-            raise InvalidArgument(f"cannot kill container: {name}: {exc}") from exc
+            raise InvalidArgument(f"cannot kill container: {ref}: {exc}") from exc
         if not is_supported(number):
             raise InvalidArgument(
-                f"cannot kill container: {name}: the linux daemon does not support signal {number}"
+                f"cannot kill container: {ref}: the linux daemon does not support signal {number}"
             )
-        await self._tasks.finish(self._kill(handle, number), f"kill {handle.id}")
+        await self._tasks.finish(self._kill(handle, ref, number), f"kill {handle.id}")
 
-    async def _kill(self, handle: ContainerHandle, number: int) -> None:
+    async def _kill(self, handle: ContainerHandle, ref: str, number: int) -> None:
         async with handle.lock:
             if handle.record.state.status not in state.ALIVE:
                 if handle.record.state.status is Status.RESTARTING:
@@ -173,8 +176,7 @@ class Stopper:
                     await self._lifecycle.cancel_restart(handle)
                     return
                 raise Conflict(
-                    f"cannot kill container: {handle.record.name}: "
-                    f"container {handle.id} is not running"
+                    f"cannot kill container: {ref}: container {handle.id} is not running"
                 )
             if self._ends_policy(handle.record, number):
                 handle.backoff.cancelled = True

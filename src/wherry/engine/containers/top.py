@@ -37,7 +37,7 @@ async def list_processes(
     except ProgramMissing as exc:
         raise Internal('ps: exec: "ps": executable file not found in $PATH') from exc
     except ProgramFailed as exc:
-        raise Internal(f"ps: {exc}") from exc
+        raise Internal(f"ps: {exc.stderr.strip().partition(chr(10))[0]}") from exc
     return parse_table(completed.stdout.decode(errors="replace"), pids)
 
 

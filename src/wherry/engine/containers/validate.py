@@ -32,7 +32,6 @@ _LOG_OPTIONS: Mapping[str, frozenset[str]] = {
         {"max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"}
     ),
     "local": frozenset({"max-file", "max-size", "compress"}),
-    "none": frozenset(),
 }
 _LOG_COMMON = frozenset(
     {
@@ -120,10 +119,12 @@ def _check_healthcheck(request: CreateRequest) -> None:
 
 def _check_ports(request: CreateRequest) -> None:
     for port, bindings in request.host_config.port_bindings.items():
-        parse_port(port)
+        first, last, _ = parse_port(port)
+        if first != last:
+            raise InvalidArgument(f'invalid port specification: "{first}-{last}"')
         for binding in bindings:
-            if binding.host_port and _PORT.match(binding.host_port) is None:
-                raise InvalidArgument(f'invalid port specification: "{binding.host_port}"')
+            if binding.host_port:
+                parse_port(binding.host_port)
 
 
 def parse_port(text: str) -> tuple[int, int, str]:
@@ -153,7 +154,7 @@ def _check_extra_hosts(request: CreateRequest) -> None:
         name, separator, address = entry.partition(":")
         if not separator or not name:
             raise InvalidArgument(f'bad format for add-host: "{entry}"')
-        if address != "host-gateway" and not _is_address(address.strip("[]")):
+        if address != "host-gateway" and not _is_address(address):
             raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
 
 
@@ -254,13 +255,14 @@ def _endpoint_errors(name: str, endpoint: EndpointConfig) -> Sequence[str]:
             )
         if endpoint.ipv4_address or endpoint.ipv6_address:
             wrong.append("user specified IP address is supported on user defined networks only")
-            wrong.append(
-                "user specified IP address is supported only when connecting to networks with "
-                "user configured subnets"
-            )
     for text, family in ((endpoint.ipv4_address, 4), (endpoint.ipv6_address, 6)):
         if text and (not _is_address(text) or ipaddress.ip_address(text).version != family):
             wrong.append(f"invalid IPv{family} address: {text}")
+    if wrong and (endpoint.ipv4_address or endpoint.ipv6_address):
+        wrong.append(
+            "user specified IP address is supported only when connecting to networks with "
+            "user configured subnets"
+        )
     return wrong
 
 
@@ -280,6 +282,8 @@ def _check_numbers(request: CreateRequest) -> None:
 
 def _check_logging(request: CreateRequest) -> None:
     log = request.host_config.log_config
+    if log.type == "none":  # nothing is looked at
+        return
     known = _LOG_OPTIONS.get(log.type or "json-file")
     if known is None:
         raise InvalidArgument(
@@ -288,6 +292,9 @@ def _check_logging(request: CreateRequest) -> None:
     for option in log.config:
         if option not in known | _LOG_COMMON:
             raise InvalidArgument(f"unknown log opt '{option}' for {log.type} log driver")
+    mode = log.config.get("mode", "")
+    if mode not in {"", "blocking", "non-blocking"}:
+        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
 
 
 def _check_security(request: CreateRequest) -> None:
@@ -304,7 +311,9 @@ def _check_runtime(request: CreateRequest) -> None:
 
 
 def _check_storage(request: CreateRequest) -> None:
-    if request.host_config.storage_opt:
+    for option in request.host_config.storage_opt:
+        if option != "size":
+            raise Internal(f"Unknown option {option}")
         raise Internal(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
         )

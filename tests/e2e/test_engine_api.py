@@ -1,0 +1,328 @@
+"""Requests as SDKs send them, with the answers that dockerd 28.5 gives: what the docker client never asks."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+from tests.harness.engine import Engine
+
+Document = dict[str, object]
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("docker", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(self._path)
+
+
+class Api:
+    """Asks one engine; remembers the containers and networks that it made."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.networks: list[str] = []
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Document]:
+        """Status and document ({} for none)."""
+        connection = _Connection(str(self._engine.socket))
+        data = None if body is None else json.dumps(body)
+        connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer.status, cast(Document, json.loads(text) if text else {})
+
+    def refuse(self, method: str, path: str, body: object = None) -> tuple[int, str]:
+        """Status and sentence of an error."""
+        status, document = self.ask(method, path, body)
+        return status, str(document.get("message"))
+
+    def create(self, version: str = "", **fields: object) -> str:
+        """A container's id."""
+        body = {"Image": "busybox", "Cmd": ["sleep", "60"], **fields}
+        status, document = self.ask("POST", f"{version}/containers/create", body)
+        assert status == 201, document
+        return str(document["Id"])
+
+    def inspect(self, container: str) -> Document:
+        status, document = self.ask("GET", f"/containers/{container}/json")
+        assert status == 200, document
+        return document
+
+    def network(self, name: str) -> str:
+        status, document = self.ask("POST", "/networks/create", {"Name": name})
+        assert status == 201, document
+        self.networks.append(name)
+        return str(document["Id"])
+
+
+@pytest.fixture
+def api(engine: Engine, busybox: str) -> Iterator[Api]:
+    del busybox
+    asking = Api(engine)
+    yield asking
+    left = engine.docker("ps", "-aq")
+    if left:
+        engine.docker("rm", "-f", "-v", *left.split())
+    for name in asking.networks:
+        engine.docker("network", "rm", name)
+
+
+def part(document: object, *keys: str) -> Document:
+    for key in keys:
+        document = cast(Document, document)[key]
+    return cast(Document, document)
+
+
+def test_errors_name_the_container_as_the_client_did(api: Api) -> None:
+    identity = api.create()
+    one = f"/containers/{identity}"
+    api.ask("POST", f"{one}/start")
+    for path, answer in (
+        ("kill?signal=FOO", (400, f"cannot kill container: {identity}: invalid signal: FOO")),
+        (
+            "kill?signal=-1",
+            (
+                400,
+                f"cannot kill container: {identity}: the linux daemon does not support signal -1",
+            ),
+        ),
+        ("stop?signal=FOO", (500, f"cannot stop container: {identity}: invalid signal: FOO")),
+        ("restart?signal=FOO", (500, f"Cannot restart container {identity}: invalid signal: FOO")),
+        ("resize?h=-1&w=9", (400, 'invalid resize height "-1": value out of range')),
+    ):
+        assert api.refuse("POST", f"{one}/{path}") == answer
+    assert api.refuse("DELETE", one) == (
+        409,
+        (
+            f'cannot remove container "{identity}": container is running: '
+            "stop the container before removing or force remove"
+        ),
+    )
+    assert api.refuse("GET", f"{one}/archive?path=/nope") == (
+        404,
+        f"Could not find the file /nope in container {identity}",
+    )
+    assert api.refuse("GET", f"{one}/archive?path=/etc/passwd/.") == (
+        500,
+        "lstat /etc/passwd/.: not a directory",
+    )
+    assert api.refuse("GET", f"{one}/top?ps_args=xyz") == (
+        500,
+        "ps: error: unsupported option (BSD syntax)",
+    )
+    api.ask("POST", f"{one}/pause")
+    assert api.refuse("POST", f"{one}/exec", {"Cmd": ["true"]}) == (
+        409,
+        f"Container {identity} is paused, unpause the container before exec",
+    )
+
+
+def test_execs_are_forgotten_with_the_run(api: Api) -> None:
+    identity = api.create()
+    api.ask("POST", f"/containers/{identity}/start")
+    made = api.ask("POST", f"/containers/{identity}/exec", {"Cmd": ["true"]})[1]
+    assert api.inspect(identity)["ExecIDs"] == [made["Id"]]
+    api.ask("POST", f"/containers/{identity}/restart?t=0")
+    assert api.inspect(identity)["ExecIDs"] is None
+
+
+def test_networks_that_are_named_replace_the_one_of_the_mode(api: Api) -> None:
+    first, _ = api.network("first"), api.network("second")
+
+    def networks(mode: str, *names: str) -> list[str]:
+        identity = api.create(
+            HostConfig={"NetworkMode": mode},
+            NetworkingConfig={"EndpointsConfig": {name: {} for name in names}},
+        )
+        api.ask("POST", f"/containers/{identity}/start")
+        found = sorted(part(api.inspect(identity), "NetworkSettings", "Networks"))
+        api.ask("DELETE", f"/containers/{identity}?force=1")
+        return found
+
+    assert networks("", "first") == ["first"]
+    assert networks("bridge", "first", "second") == ["first", "second"]
+    assert networks("first", "second") == ["second"]
+    assert networks("first", first) == ["first"]
+    assert networks(first, "first") == ["first"]
+    assert networks(first) == ["first"]
+    identity = api.create(NetworkingConfig={"EndpointsConfig": {"bridge": {}, "host": {}}})
+    assert api.refuse("POST", f"/containers/{identity}/start") == (
+        400,
+        (
+            "failed to set up container networking: cannot connect container to host network"
+            " - container must be created in host network mode"
+        ),
+    )
+    disabled = api.inspect(api.create(NetworkDisabled=True))
+    assert part(disabled, "NetworkSettings", "Networks") == {}
+
+
+def test_mac_addresses_of_containers_and_endpoints(api: Api) -> None:
+    mac, other = "02:42:ac:11:00:77", "02:42:ac:11:00:78"
+    body = {"Image": "busybox", "MacAddress": mac}
+    _, made = api.ask("POST", "/containers/create", body)
+    assert made["Warnings"] == [
+        (
+            "The container-wide MacAddress field is now deprecated. "
+            "It should be specified in EndpointsConfig instead."
+        )
+    ]
+    container = api.inspect(str(made["Id"]))
+    assert part(container, "Config")["MacAddress"] == mac
+    assert part(container, "NetworkSettings", "Networks", "bridge")["MacAddress"] == mac
+    endpoints = {"EndpointsConfig": {"bridge": {"MacAddress": other}}}
+    clash = {**body, "NetworkingConfig": endpoints}
+    assert api.refuse("POST", "/containers/create", clash) == (
+        400,
+        (
+            "the container-wide MAC address must match the endpoint-specific MAC address "
+            "for the main network, or be left empty"
+        ),
+    )
+    # Before 1.44 the container's own counts, and an endpoint has none.
+    _, made = api.ask("POST", "/v1.43/containers/create", clash)
+    container = api.inspect(str(made["Id"]))
+    assert part(container, "NetworkSettings", "Networks", "bridge")["MacAddress"] == mac
+    old = api.inspect(api.create("/v1.43", NetworkingConfig=endpoints))
+    assert part(old, "NetworkSettings", "Networks", "bridge")["MacAddress"] == ""
+    assert api.refuse(
+        "POST", "/v1.43/containers/create", {**body, "HostConfig": {"NetworkMode": "host"}}
+    ) == (400, "conflicting options: mac-address and the network mode")
+
+
+def test_one_network_before_1_44(api: Api) -> None:
+    body = {
+        "Image": "busybox",
+        "NetworkingConfig": {"EndpointsConfig": {"one": {}, "two": {}}},
+    }
+    assert api.refuse("POST", "/v1.43/containers/create", body) == (
+        400,
+        "Container cannot be created with multiple network endpoints: one, two",
+    )
+
+
+def test_lists_that_were_not_sent_are_null(api: Api) -> None:
+    names = ("Dns", "DnsOptions", "DnsSearch", "Devices", "Ulimits", "BlkioDeviceReadIOps")
+    host = part(api.inspect(api.create()), "HostConfig")
+    assert all(host[name] is None for name in (*names, "PortBindings"))
+    host = part(api.inspect(api.create(HostConfig={name: [] for name in names})), "HostConfig")
+    assert all(host[name] == [] for name in names)
+
+
+def test_security_as_it_was_asked_for(api: Api) -> None:
+    asked = {"CapAdd": ["net_admin"], "CapDrop": ["CHOWN"], "SecurityOpt": ["apparmor=unconfined"]}
+    container = api.inspect(api.create(HostConfig=asked))
+    host = part(container, "HostConfig")
+    assert (host["CapAdd"], host["CapDrop"]) == (["net_admin"], ["CHOWN"])
+    assert container["AppArmorProfile"] == "unconfined"
+    for reach in ({"Privileged": True}, {"IpcMode": "host"}, {"PidMode": "host"}):
+        host = part(api.inspect(api.create(HostConfig=reach)), "HostConfig")
+        assert host["SecurityOpt"] == ["label=disable"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "sentence"),
+    [
+        ({"CpuShares": -1}, 400, "invalid CPU shares (-1): value must be a positive integer"),
+        (
+            {"PortBindings": {"80/tcp": [{"HostPort": "99999"}]}},
+            400,
+            'invalid port specification: "99999"',
+        ),
+        ({"PortBindings": {"80-85/tcp": [{}]}}, 400, 'invalid port specification: "80-85"'),
+        ({"ExtraHosts": ["a:[::1]"]}, 400, 'invalid IP address in add-host: "[::1]"'),
+        ({"Links": ["a:b:c"]}, 500, "bad format for links: a:b:c"),
+        ({"Links": [""]}, 500, "empty string specified for links"),
+        ({"StorageOpt": {"foo": "1"}}, 500, "Unknown option foo"),
+        (
+            {"LogConfig": {"Type": "json-file", "Config": {"mode": "foo"}}},
+            400,
+            "logger: logging mode not supported: foo",
+        ),
+        (
+            {"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["x"]]}}]},
+            400,
+            'invalid mount config for type "tmpfs": invalid option: x',
+        ),
+    ],
+)
+def test_refused_creations(api: Api, host: Document, status: int, sentence: str) -> None:
+    body = {"Image": "busybox", "HostConfig": host}
+    assert api.refuse("POST", "/containers/create", body) == (status, sentence)
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [
+        (
+            {
+                "Mounts": [
+                    {
+                        "Type": "bind",
+                        "Source": "/tmp",
+                        "Target": "/x",
+                        "BindOptions": {"ReadOnlyForceRecursive": True},
+                    }
+                ]
+            },
+            "mount options conflict: !ReadOnly && BindOptions.ReadOnlyForceRecursive",
+        ),
+        (
+            {"LogConfig": {"Type": "json-file", "Config": {"compress": "true"}}},
+            (
+                "failed to create task for container: failed to initialize logging driver: "
+                "compress cannot be true when max-file is less than 2 or max-size is not set"
+            ),
+        ),
+    ],
+)
+def test_refused_starts(api: Api, host: Document, sentence: str) -> None:
+    identity = api.create(HostConfig=host)
+    assert api.refuse("POST", f"/containers/{identity}/start") == (500, sentence)
+
+
+def test_labels_and_variables_in_the_log_by_pattern(api: Api, engine: Engine) -> None:
+    options = {"labels-regex": "^team", "env-regex": "_ID$", "labels": "x"}
+    identity = api.create(
+        Cmd=["echo", "said"],
+        Labels={"team.name": "t", "other": "o", "x": "y"},
+        Env=["RUN_ID=7", "NONE=1"],
+        HostConfig={"LogConfig": {"Type": "json-file", "Config": options}},
+    )
+    engine.docker("start", "-a", identity)
+    assert engine.docker("logs", "--details", identity) == "RUN_ID=7,team.name=t,x=y said"
+
+
+def test_statistics_once(api: Api) -> None:
+    identity = api.create()
+    api.ask("POST", f"/containers/{identity}/start")
+    path = f"/containers/{identity}/stats?stream=0&one-shot=1"
+    once = api.ask("GET", path)[1]
+    assert "name" not in once
+    assert part(once, "precpu_stats", "cpu_usage")["total_usage"] == 0
+    before = api.ask("GET", f"/v1.40{path}")[1]  # which did not know one-shot
+    assert before["id"] == identity
+    assert part(before, "precpu_stats")["system_cpu_usage"]
+
+
+def test_information_for_older_clients(api: Api) -> None:
+    oldest, middle, newest = (api.ask("GET", f"/v{v}/info")[1] for v in ("1.24", "1.46", "1.51"))
+    assert "seccomp" in cast(list[str], oldest["SecurityOptions"])
+    assert oldest["BridgeNfIptables"] is False
+    assert "BridgeNfIptables" not in newest
+    assert oldest.get("KernelMemory") == oldest.get("KernelMemoryTCP")
+    assert "KernelMemory" not in middle
+    key = "AllowNondistributableArtifactsCIDRs"
+    assert part(middle, "RegistryConfig")[key] is None
+    assert key not in part(newest, "RegistryConfig")
