@@ -554,14 +554,15 @@ def test_an_engine_killed_in_a_step(busybox_archive: Path, context: Path) -> Non
     write(context, "FROM busybox\nRUN echo first > /first\nRUN echo begun; sleep 600\n")
     with running_engine() as engine:
         engine.docker("load", "-q", "-i", str(busybox_archive))
-        process = engine.spawn("docker", "build", str(context), stderr=subprocess.STDOUT)
+        process = engine.spawn("wherry", "build", str(context), stderr=subprocess.STDOUT)
         assert process.stdout is not None
         for line in process.stdout:
-            if line == b"begun\n":
+            if line.endswith(b" begun\n"):
                 break
         engine.kill()
-        process.communicate(timeout=DEADLINE_S)
-        assert process.returncode != 0
+        told, _ = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 1
+        assert b"the engine has gone before the build ended" in told
         engine.start()
         expect_nothing_left(engine)
         assert not [command for _, command in engine.processes() if "sleep 600" in command]
@@ -668,9 +669,44 @@ def test_outputs(engine: Engine, busybox: str, context: Path) -> None:
     with tarfile.open(archive) as tar:
         assert tar.getnames() == ["file"]
     oci = context.parent / "oci.tar"
-    build(engine, context, "-q", "-t", "oci", "-o", f"type=oci,dest={oci}", client="wherry")
+    build(engine, context, "-q", "-o", f"type=oci,name=oci,dest={oci}", client="wherry")
+    build(engine, context, "-q", "-o", "type=image,name=by-output:1", client="wherry")
+    assert build_id(engine, "by-output:1")
     with tarfile.open(oci) as tar:
         assert "oci-layout" in tar.getnames()
+
+
+def test_outputs_of_several_platforms(engine: Engine, context: Path) -> None:
+    write(context, "FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n", a="")
+    folder, archive, facts = (context.parent / name for name in ("out", "oci.tar", "facts"))
+    images = engine.docker("images", "-aq")
+    progress = build(
+        engine,
+        context,
+        "--platform=linux/amd64,linux/arm64",
+        f"--output={folder}",
+        f"--output=type=oci,dest={archive}",
+        f"--metadata-file={facts}",
+        "--progress=plain",
+        client="wherry",
+    )
+    assert "[linux/arm64 stage-0 2/2] COPY a /$TARGETARCH" in progress
+    found = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*"))
+    assert found == ["linux_amd64/amd64", "linux_arm64/arm64"]
+    with tarfile.open(archive) as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None
+        (entry,) = json.load(index)["manifests"]
+    assert entry["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    assert json.loads(facts.read_text())["containerimage.digest"] == entry["digest"]
+    # What is only asked for as files leaves no image.
+    assert engine.docker("images", "-aq") == images
+
+
+def test_an_output_that_nobody_can_write(engine: Engine, context: Path) -> None:
+    write(context, "FROM scratch\n")
+    message = refuse(engine, context, "-o", "type=floppy", client="wherry")
+    assert 'exporter "floppy" could not be found' in message
 
 
 def test_files_that_tell_about_the_build(engine: Engine, busybox: str, context: Path) -> None:
@@ -692,13 +728,19 @@ def test_files_that_tell_about_the_build(engine: Engine, busybox: str, context: 
     assert identity.read_text() == build_id(engine, "facts")
     facts = json.loads(metadata.read_text())
     assert facts["containerimage.config.digest"] == build_id(engine, "facts")
+    assert facts["image.name"] == "docker.io/library/facts"
 
 
 def test_lint_findings(engine: Engine, busybox: str, context: Path) -> None:
-    write(context, f"from {busybox} as Base\nMAINTAINER me\nCMD echo $nope\n")
+    write(
+        context,
+        f"FROM {busybox} as unneeded\nWORKDIR relative\n"
+        f"from {busybox} as Base\nMAINTAINER me\nCMD echo $nope\n",
+    )
     done = engine.run("wherry", "build", "--check", str(context), check=False)
     assert done.returncode == 1
     assert "StageNameCasing" in done.stdout
+    assert "WorkdirRelativePath" in done.stdout
     assert "MaintainerDeprecated" in done.stdout
     assert "JSONArgsRecommended" in done.stdout
     build(engine, context)

@@ -82,6 +82,6 @@ def workdir_key(parent: str, step: WorkdirStep) -> str:
     return digest_of(["workdir", VERSION, parent, step.path, step.user])
 
 
-def fresh_key(key: str, diff_id: str) -> str:
-    """The key of a step that was done although the cache knew it: told apart by what came out."""
-    return digest_of(["fresh", VERSION, key, diff_id])
+def fresh_key(key: str, token: str) -> str:
+    """The key of a step that was done although the cache knew it: told apart by a token."""
+    return digest_of(["fresh", VERSION, key, token])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import logging
 import os
 import secrets
@@ -23,9 +22,9 @@ from wherry.engine.build.execution import Runner
 from wherry.engine.build.exports import CacheExporter
 from wherry.engine.build.fetch import Fetcher
 from wherry.engine.build.flights import Flights
-from wherry.engine.build.imports import CacheImporter
+from wherry.engine.build.imports import CacheImporter, ImportedCache
 from wherry.engine.build.layers import Packer, Workspace
-from wherry.engine.build.outputs import Outputs, check_outputs, keeps_image, needs_image
+from wherry.engine.build.outputs import Outputs, Results, check_outputs, keeps_image, needs_image
 from wherry.engine.build.records import (
     CANCELLED,
     BuildEvent,
@@ -34,6 +33,7 @@ from wherry.engine.build.records import (
     HistoryRecord,
     HistoryStep,
     Notice,
+    Planned,
     Report,
     StepOutput,
 )
@@ -44,13 +44,14 @@ from wherry.engine.build.transfer import Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.images import Images
+from wherry.engine.pull import run_together
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.store import Store, Table
-from wherry.image.config import build_index
+from wherry.image.config import build_index, descriptor_json
 from wherry.image.digest import digest_of
-from wherry.image.reference import parse_reference
-from wherry.lib.jsonvalue import JsonObject
+from wherry.image.reference import Reference, parse_reference
+from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.model.image import Descriptor, Image
 from wherry.model.oci_image import OCI_INDEX
@@ -234,22 +235,20 @@ class Builder:
         context, options, dockerfile = await self._services.contexts.receive(options, body)
         try:
             with self._images.building():
-                imported = await self._importer.load(
-                    options, context, lambda text: report(Notice(text=text))
+                imported = ImportedCache(self._images)
+                builds += (
+                    Build(self._services, options, context, dockerfile, report, platform, imported)
+                    for platform in options.platforms or (None,)
                 )
-                solved: list[StageResult] = []
-                for platform in options.platforms or (None,):
-                    build = Build(
-                        self._services, options, context, dockerfile, report, platform, imported
-                    )
-                    builds.append(build)
-                    if options.check:
-                        await build.plan_all()
-                    else:
-                        solved.append(await build.run())
-                warnings = self._warnings(builds, options, report)
                 if options.check:
-                    return BuildResult(warnings=warnings)
+                    for build in builds:
+                        await build.plan_all()
+                    return BuildResult(warnings=self._warnings(builds, options, report))
+                await self._importer.load(
+                    imported, options, context, lambda text: report(Notice(text=text))
+                )
+                solved = await _solve(builds, report)
+                warnings = self._warnings(builds, options, report)
                 result = await self._deliver(builds, solved, options, tags)
                 caches = await self._export_cache(builds, solved, options, report)
                 return replace(result, caches=caches, warnings=warnings)
@@ -279,15 +278,18 @@ class Builder:
                 images.append(
                     await make_image(self._images, stage, build.epoch, options.labels, cache)
                 )
-        if keeps:
-            await self._tag(images, tags)
+        target = await self._make_target(images)
         names = tuple(parse_reference(tag).with_default_tag() for tag in tags)
-        results = [
-            (stage.chain, stage.platform, image)
-            for stage, image in itertools.zip_longest(solved, images)
-        ]
+        if keeps:
+            self._tag(images, target, names)
+        results = Results(
+            roots=tuple((stage.chain, stage.platform) for stage in solved),
+            images=tuple(images),
+            target=target,
+            names=names,
+        )
         outputs = [
-            await self._outputs.write(output, results, names)
+            await self._outputs.write(output, results)
             for output in options.outputs
             if output.type != "image"
         ]
@@ -299,7 +301,7 @@ class Builder:
             image_id=images[0].id if images else "",
             tags=tags if keeps else (),
             outputs=tuple(outputs),
-            metadata=_metadata(images[0], tags) if images else {},
+            metadata=_metadata(images, target, options.tags),
         )
 
     async def _export_cache(
@@ -351,18 +353,20 @@ class Builder:
             report(Notice(text=f"[Warning] One or more build-args [{names}] were not consumed\n"))
         return tuple(texts)
 
-    async def _tag(self, images: Sequence[Image], tags: Sequence[str]) -> None:
-        if len(images) == 1:
-            for tag in tags:
-                self._images.tag(images[0].id, tag)
-            return
-        index = await self._make_index(images)
-        for tag in tags:
-            canonical = parse_reference(tag).with_default_tag().canonical()
+    def _tag(
+        self, images: Sequence[Image], target: Descriptor | None, names: Sequence[Reference]
+    ) -> None:
+        for name in names:
+            if len(images) == 1:
+                self._images.tag(images[0].id, name.familiar())
+                continue
             for image in reversed(images):
-                self._images.point(canonical, image.id, index)
+                self._images.point(name.canonical(), image.id, target)
 
-    async def _make_index(self, images: Sequence[Image]) -> Descriptor:
+    async def _make_target(self, images: Sequence[Image]) -> Descriptor | None:
+        """What the names mean: the image's manifest, or an index of several."""
+        if len(images) < 2:
+            return images[0].manifest if images else None
         data = build_index(
             [
                 replace(image.manifest, platform=image.platform)
@@ -427,6 +431,24 @@ class Builder:
             self._history.delete(self._remembered.pop(0))
 
 
+async def _solve(builds: Sequence[Build], report: Report) -> list[StageResult]:
+    """All platforms side by side; the first failure ends the others."""
+    names: list[str] = []
+    classic: list[str] = []
+    for build in builds:
+        planned = build.announce(len(names))
+        names += planned.names
+        classic += planned.classic
+    report(Planned(names=tuple(names), classic=tuple(classic)))
+    solved: dict[int, StageResult] = {}
+
+    async def solve(at: int) -> None:
+        solved[at] = await builds[at].run()
+
+    await run_together(solve(at) for at in range(len(builds)))
+    return [solved[at] for at in range(len(builds))]
+
+
 class _Log:
     """Passes events on and keeps the text of a build for its record."""
 
@@ -452,13 +474,21 @@ class _Log:
         return text.decode(errors="replace")
 
 
-def _metadata(image: Image, tags: Sequence[str]) -> Mapping[str, object]:
-    manifest = image.manifest
-    return {
-        "containerimage.config.digest": image.id,
-        "containerimage.digest": manifest.digest if manifest is not None else image.id,
-        "image.name": ",".join(tags),
+def _metadata(
+    images: Sequence[Image], target: Descriptor | None, tags: Sequence[str]
+) -> JsonObject:
+    """The facts of `--metadata-file`, with BuildKit's names."""
+    if target is None:
+        return {}
+    facts: dict[str, JsonValue] = {
+        "containerimage.descriptor": descriptor_json(target),
+        "containerimage.digest": target.digest,
     }
+    if len(images) == 1:
+        facts["containerimage.config.digest"] = images[0].id
+    if tags:
+        facts["image.name"] = ",".join(parse_reference(tag).canonical() for tag in tags)
+    return dict(sorted(facts.items()))
 
 
 def _mount_sizes(folder: Path) -> list[CacheMount]:

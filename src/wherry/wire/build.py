@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from wherry.lib.jsonvalue import JsonObject
+
 BUILD_TYPE = "application/vnd.wherry.build"
 
 
@@ -88,7 +90,7 @@ class BuildAux(Struct, kw_only=True):
     outputs: list[str] | UnsetType = field(name="Outputs", default=UNSET)
     caches: list[str] | UnsetType = field(name="Caches", default=UNSET)
     warnings: list[str] | UnsetType = field(name="Warnings", default=UNSET)
-    metadata: dict[str, str] | UnsetType = field(name="Metadata", default=UNSET)
+    metadata: JsonObject | UnsetType = field(name="Metadata", default=UNSET)
 
 
 class BuildLine(Struct, kw_only=True):

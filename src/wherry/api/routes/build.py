@@ -245,7 +245,7 @@ async def _step_lines(
                     outputs=list(result.outputs) or UNSET,
                     caches=list(result.caches) or UNSET,
                     warnings=list(result.warnings),
-                    metadata={name: str(value) for name, value in result.metadata.items()},
+                    metadata=result.metadata,
                 )
             )
         )

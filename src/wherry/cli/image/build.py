@@ -155,6 +155,7 @@ def run(session: Session, arguments: Arguments) -> int:
         cache_to = [one for text in arguments.many("cache-to") for one in parse_cache(text)]
     except ValueRefused as exc:
         raise CommandFailed(str(exc)) from exc
+    tags = [*arguments.many("tag"), *names_of(outputs)]
     context = open_context(
         arguments.positional[0], arguments.text("file"), arguments.many("build-context")
     )
@@ -192,7 +193,7 @@ def run(session: Session, arguments: Arguments) -> int:
     try:
         progress.follow(
             client.builder.build(
-                _encode_query(arguments, context, [] if is_ours else cache_from),
+                _encode_query(arguments, context, tags, [] if is_ours else cache_from),
                 body,
                 registry_config=_registry_config(session),
                 content_type=BUILD_TYPE if is_ours else "application/x-tar",
@@ -210,7 +211,7 @@ def run(session: Session, arguments: Arguments) -> int:
     ):
         if name:
             _unpack(session, destination, name)
-    return _finish(session, arguments, outputs, progress.result, quiet=quiet)
+    return _finish(session, arguments, outputs, tags, progress.result, quiet=quiet)
 
 
 class OutputOption:
@@ -245,6 +246,13 @@ def parse_output(text: str) -> OutputOption:
     if kind in {"local", "oci"} and not destination:
         raise ValueRefused(f"dest is required for {kind} output")
     return OutputOption(kind, attributes, destination)
+
+
+def names_of(outputs: list[OutputOption]) -> list[str]:
+    """The names that images get by `--output type=image,name=…`, in the store or in an archive."""
+    named = [output for output in outputs if output.kind in {"image", "oci", "docker"}]
+    names = [output.attributes.get("name", "") for output in named]
+    return [name for text in names for name in text.split(",") if name]
 
 
 class CacheOption:
@@ -328,7 +336,9 @@ def _option(option: OutputOption | CacheOption) -> Json:
     return {"Type": option.kind, "Attributes": dict(option.attributes)}
 
 
-def _encode_query(arguments: Arguments, context: Context, cache_from: list[CacheOption]) -> str:
+def _encode_query(
+    arguments: Arguments, context: Context, tags: list[str], cache_from: list[CacheOption]
+) -> str:
     from wherry.cli import flags
     from wherry.client.transport import build_query
 
@@ -372,7 +382,7 @@ def _encode_query(arguments: Arguments, context: Context, cache_from: list[Cache
         else "",
         version="1",
     )
-    repeated = [("t", tag) for tag in many("tag")]
+    repeated = [("t", tag) for tag in tags]
     repeated += [("extrahosts", flags.parse_extra_host(host)) for host in many("add-host")]
     repeated += [("securityopt", option) for option in many("security-opt")]
     for name, value in repeated:
@@ -391,6 +401,7 @@ def _finish(
     session: Session,
     arguments: Arguments,
     outputs: list[OutputOption],
+    tags: list[str],
     result: Document,
     *,
     quiet: bool,
@@ -410,9 +421,10 @@ def _finish(
     for output, name in zip(streamed, strings_of(result, "Outputs"), strict=False):
         _receive(session, output, name)
     if arguments.flag("push") or any(output.attributes.get("push") == "true" for output in outputs):
-        _push(session, arguments.many("tag"), quiet=quiet)
+        _push(session, tags, quiet=quiet)
     if quiet:
-        line_out(image)
+        if image:
+            line_out(image)
         return 0
     warnings = strings_of(result, "Warnings")
     if warnings:

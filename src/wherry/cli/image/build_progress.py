@@ -20,6 +20,7 @@ from wherry.client.document import (
     strings_of,
     text_of,
 )
+from wherry.client.errors import ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Progress:
         try:
             for record in records:
                 self._take(record)
+        except ConnectionLost as exc:
+            raise CommandFailed(f"the engine has gone before the build ended: {exc}") from exc
         finally:
             self.close()
 
@@ -85,8 +88,7 @@ class Progress:
             self.show_text(text)
         elif "plan" in record:
             names = strings_of(mapping_of(record, "plan"), "names")
-            for number, name in enumerate(names):
-                self.steps.setdefault(number, Step(number, name))
+            self.steps = {number: Step(number, name) for number, name in enumerate(names)}
         elif "started" in record:
             event = mapping_of(record, "started")
             step = self._step(event)

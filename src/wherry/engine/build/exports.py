@@ -14,10 +14,8 @@ from wherry.engine.build.outputs import Outputs
 from wherry.engine.build.records import CacheOption, CacheRecord
 from wherry.engine.build.remotes import CacheRegistry
 from wherry.engine.images import Images
-from wherry.engine.images.worker import run_image_worker
-from wherry.image.config import build_index, build_manifest
+from wherry.image.config import build_manifest
 from wherry.image.digest import digest_of
-from wherry.image.save import build_members
 from wherry.lib.jsonvalue import JsonObject
 from wherry.model.image import Descriptor, Digest
 from wherry.model.oci_image import CACHE_CONFIG, OCI_MANIFEST
@@ -66,25 +64,10 @@ class CacheExporter:
             return ""
         await self._images.put_blob(manifest.digest, body)
         name = {"org.opencontainers.image.ref.name": option.attributes.get("tag", "latest")}
-        return await self._write_layout(
-            replace(manifest, annotations=name), [manifest, *layers, described]
+        return await self._outputs.write_layout(
+            replace(manifest, annotations=name),
+            [blob.digest for blob in (manifest, *layers, described)],
         )
-
-    async def _write_layout(self, manifest: Descriptor, blobs: Sequence[Descriptor]) -> str:
-        digests = {blob.digest: 0 for blob in blobs}
-        members = build_members(
-            {"index.json": build_index([manifest]), "oci-layout": LAYOUT},
-            digests,
-            {digest: self._images.blob_path(digest) for digest in digests},
-        )
-        path = self._outputs.new_path()
-        with path.open("wb") as file:
-            await run_image_worker(
-                "wherry.image.save:save",
-                {"members": members, "output": file.fileno()},
-                fds=(file.fileno(),),
-            )
-        return self._outputs.offer(path)
 
     def _choose(
         self, keys: Iterable[str], results: Sequence[Sequence[Digest]] | None

@@ -80,10 +80,13 @@ class CacheImporter:
         self._taking_in = asyncio.Lock()  # two builds may want one blob
 
     async def load(
-        self, options: BuildOptions, context: BuildContext, say: Callable[[str], None]
-    ) -> ImportedCache:
+        self,
+        cache: ImportedCache,
+        options: BuildOptions,
+        context: BuildContext,
+        say: Callable[[str], None],
+    ) -> None:
         """All sources; what cannot be read is said. The caller is `images.building`."""
-        cache = ImportedCache(self._images)
         for name in options.classic_cache_from:
             await self._load_image(cache, name)
         for number, source in enumerate(options.cache_from):
@@ -94,7 +97,6 @@ class CacheImporter:
                     await self._load_reference(cache, source.attributes["ref"], options, say)
             except (EngineError, BadContent) as error:
                 say(f"[Warning] no cache from {source.shown()}: {error}\n")
-        return cache
 
     async def _load_image(self, cache: ImportedCache, ref: str) -> bool:
         """Whether the reference is an image here with its cache in it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.engine.build.layers import Chain, Workspace
@@ -11,14 +12,27 @@ from wherry.engine.build.records import Output
 from wherry.engine.images import Images
 from wherry.engine.images.exporting import Choice
 from wherry.engine.images.worker import run_image_worker
+from wherry.image.config import build_index
 from wherry.image.reference import Reference
+from wherry.image.save import build_members
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import InvalidArgument, NotFound
-from wherry.model.image import Image, Platform
+from wherry.model.image import Descriptor, Digest, Image, Platform
+from wherry.model.platforms import format_platform
 
 _TREES = frozenset({"local", "tar"})
 _ARCHIVES = frozenset({"oci", "docker"})
-Result = tuple[Chain, Platform, Image | None]
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a build came to, by platform; `target` is what its names mean."""
+
+    roots: tuple[tuple[Chain, Platform], ...]
+    images: tuple[Image, ...]
+    target: Descriptor | None
+    names: tuple[Reference, ...]
 
 
 def check_outputs(outputs: Sequence[Output]) -> None:
@@ -62,35 +76,56 @@ class Outputs:
             raise NotFound(f"no such build output: {name}")
         return path
 
-    async def write(
-        self, output: Output, results: Sequence[Result], names: tuple[Reference, ...]
-    ) -> str:
-        """One `--output` as a tar; several platforms' files are in a folder each."""
+    async def write(self, output: Output, results: Results) -> str:
+        """One `--output` as a tar; its name."""
+        if output.type in _TREES:
+            return await self._write_trees(results.roots)
+        first, *others = results.images
+        choice = Choice(
+            image=first,
+            names=list(results.names),
+            index=results.target if others else None,
+            platforms=tuple(others),
+        )
         path = self.new_path()
         with path.open("wb") as file:
-            if output.type in _TREES:
-                roots: list[JsonValue] = []
-                for chain, platform, _ in results:
-                    name = f"{platform.os}_{platform.architecture}"
-                    name += f"_{platform.variant}" if platform.variant else ""
-                    trees = await self._workspace.trees(chain)
-                    roots.append(
-                        {
-                            "prefix": f"{name}/" if len(results) > 1 else "",
-                            "trees": [str(tree) for tree in trees],
-                        }
-                    )
-                await run_image_worker(
-                    "wherry.image.layer.diff:export",
-                    {"roots": roots, "output": file.fileno()},
-                    fds=(file.fileno(),),
-                )
-            else:
-                chosen = [
-                    Choice(image=image, names=list(names))
-                    for _, _, image in results
-                    if image is not None
-                ]
-                async for piece in self._images.save_as(chosen):
-                    file.write(piece)
+            async for piece in self._images.save_as([choice]):
+                file.write(piece)
+        return self.offer(path)
+
+    async def _write_trees(self, roots: Sequence[tuple[Chain, Platform]]) -> str:
+        """Several platforms' files are in a folder each."""
+        path = self.new_path()
+        described: list[JsonValue] = []
+        for chain, platform in roots:
+            trees = await self._workspace.trees(chain)
+            name = format_platform(platform).replace("/", "_")
+            described.append(
+                {
+                    "prefix": f"{name}/" if len(roots) > 1 else "",
+                    "trees": [str(tree) for tree in trees],
+                }
+            )
+        with path.open("wb") as file:
+            await run_image_worker(
+                "wherry.image.layer.diff:export",
+                {"roots": described, "output": file.fileno()},
+                fds=(file.fileno(),),
+            )
+        return self.offer(path)
+
+    async def write_layout(self, top: Descriptor, blobs: Sequence[Digest]) -> str:
+        """An OCI layout as a tar; its name."""
+        path = self.new_path()
+        members = build_members(
+            {"index.json": build_index([top]), "oci-layout": LAYOUT},
+            dict.fromkeys(blobs, 0),
+            {digest: self._images.layer_tar(digest) for digest in blobs},
+        )
+        with path.open("wb") as file:
+            await run_image_worker(
+                "wherry.image.save:save",
+                {"members": members, "output": file.fileno()},
+                fds=(file.fileno(),),
+            )
         return self.offer(path)

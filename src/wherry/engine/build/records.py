@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from wherry.build.errors import Span, format_excerpt
+from wherry.lib.jsonvalue import JsonObject
 from wherry.model.container import Ulimit
 from wherry.model.errors import EngineError
 from wherry.model.image import Platform
@@ -193,7 +194,7 @@ class BuildResult:
     outputs: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
 
 
 BuildEvent = Planned | StepStarted | StepOutput | StepDone | Notice

@@ -5,12 +5,13 @@ independent stages run side by side (a semaphore bounds the steps that work at o
 follow each other. Every step has a key (`build.cachekey`) that begins with its parent's; a key that the cache
 knows gives the layers at once. COPY from a stage has two keys: one of the stage, which needs no look at files,
 and one of the files' content, so that a stage that was rebuilt to the same files does not rebuild what copies
-them. A step that is done although its key is known (`--no-cache`) gets a key of what came out.
+them. A step that is done although its key is known (`--no-cache`) gets a key that nobody had before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -185,6 +186,7 @@ class Build:
         self.warnings: list[Warning_] = []
         self.times: dict[int, StepTime] = {}
         self._numbers: dict[tuple[int, int], int] = {}
+        self._first = 0
         self._stages: dict[int, asyncio.Task[StageResult]] = {}
         self._plans: dict[int, StagePlan] = {}
         self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
@@ -217,9 +219,9 @@ class Build:
         )
 
     async def plan_all(self) -> None:
-        """Plans every needed stage without solving it: for `--check`."""
+        """Plans every stage, needed or not, without solving it: for `--check`."""
         states: dict[int, ImageState] = {}
-        for index in sorted(self.needed):
+        for index, stage in enumerate(self.program.stages):
             reference = self.resolution.bases[index]
             if reference.kind == "stage":
                 state = states[reference.index]
@@ -231,13 +233,15 @@ class Build:
                     state = SCRATCH
             else:
                 state = SCRATCH
-            plan = plan_stage(self.resolution, self.program.stages[index], state)
+            plan = plan_stage(self.resolution, stage, state)
             states[index] = plan.state
             self.warnings.extend(plan.warnings)
 
     async def run(self) -> StageResult:
-        """Solves the target. Raises EngineError; what was done is kept in the cache either way."""
-        self._announce()
+        """Solves the target, after `announce`. Raises EngineError; what was done is in the cache either way."""
+        for number in range(self._first, self._first + len(self.program.global_args)):
+            self._report(StepStarted(number=number))
+            self._report(StepDone(number=number))
         try:
             result = await self._solve(self.target.index)
             await self._fetch(result.chain)
@@ -269,33 +273,35 @@ class Build:
 
     # ---- steps and their numbers
 
-    def _announce(self) -> None:
+    def announce(self, first: int) -> Planned:
+        """All steps; the number of the first is given. Steps of several platforms are told apart by name."""
+        self._first = first
         names: list[str] = []
         classic: list[str] = []
+        several = len(self._options.platforms) > 1
+        prefix = f"{format_platform(self.platform)} " if several else ""
         for arg in self.program.global_args:
             names.append("")
             classic.append(_one_line(arg.source.original))
         for index in sorted(self.needed):
             stage = self.program.stages[index]
+            label = prefix + stage.label
             total = 1 + sum(_shown(instruction) for instruction in stage.instructions)
             place = 1
-            self._numbers[index, 0] = len(names)
-            names.append(f"[{stage.label} 1/{total}] {_one_line(stage.from_.source.original)}")
+            self._numbers[index, 0] = first + len(names)
+            names.append(f"[{label} 1/{total}] {_one_line(stage.from_.source.original)}")
             classic.append(_one_line(stage.from_.source.original))
             for at, instruction in enumerate(stage.instructions, 1):
                 text = _one_line(instruction.source.original)
-                self._numbers[index, at] = len(names)
+                self._numbers[index, at] = first + len(names)
                 if _shown(instruction):
                     place += 1
-                    names.append(f"[{stage.label} {place}/{total}] {text}")
+                    names.append(f"[{label} {place}/{total}] {text}")
                 else:
                     names.append("")
                 classic.append(text)
-        self.times = {number: StepTime(name) for number, name in enumerate(names) if name}
-        self._report(Planned(names=tuple(names), classic=tuple(classic)))
-        for number in range(len(self.program.global_args)):
-            self._report(StepStarted(number=number))
-            self._report(StepDone(number=number))
+        self.times = {number: StepTime(name) for number, name in enumerate(names, first) if name}
+        return Planned(names=tuple(names), classic=tuple(classic))
 
     def _finish(self, number: int, started: float, shown: str, *, cached: bool) -> None:
         entry = self.times.get(number)
@@ -655,7 +661,8 @@ class Build:
         chain = self._take(done.layer, before)
         result = key
         if no_cache and done.layer is not None:
-            result = cachekey.fresh_key(key, str(await done.layer.wait()))
+            # Not told apart by what came out: that is known only when the layer is packed.
+            result = cachekey.fresh_key(key, secrets.token_hex(16))
         created = self._now(done.created)
         solved = Solved(chain=chain, key=result, cached=False, created=created)
         self._record(key, solved, step, done.layer)
