@@ -219,6 +219,13 @@ class SnapshotSuite:
         assert tree["d"][:3] == (oct(stat.S_IFDIR | 0o750), 7, 8)
         assert tree["d/e"][:2] == (oct(stat.S_IFDIR | 0o700), 9)
 
+    def test_directories_without_an_entry_keep_a_time_of_zero(self) -> None:
+        """Reproducible images date everything 1970."""
+        lower = Tar().folder("d", mtime=0).folder("d/e", 0o700, mtime=0)
+        tree = self.tree_of(self.make(lower, Tar().add("d/e/new", mtime=0)))
+        assert tree["d"][4] == 0
+        assert tree["d/e"][4] == 0
+
     def test_more_layers_than_docker_allows(self) -> None:
         layer = Tar().add("x").bytes()
         image = self.make(layer)

@@ -32,7 +32,7 @@ class Attributes:
     mode: int = 0o755
     uid: int = 0
     gid: int = 0
-    mtime_ns: int = 0
+    mtime_ns: int | None = None  # None: when it is made
     xattrs: tuple[tuple[str, bytes], ...] = field(default=())
 
 
@@ -180,7 +180,7 @@ def set_attributes(path: Path, attributes: Attributes) -> None:
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-    if attributes.mtime_ns:
+    if attributes.mtime_ns is not None:
         os.utime(path, ns=(attributes.mtime_ns, attributes.mtime_ns))
 
 
