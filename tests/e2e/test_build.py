@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import io
 import json
@@ -97,6 +98,15 @@ def test_the_classic_texts(engine: Engine, busybox: str, context: Path) -> None:
     assert "Step 1/4 : FROM busybox" in first
     assert re.search(r" ---> Running in [0-9a-f]{12}\nhello\n", first)
     assert re.search(r" ---> Removed intermediate container [0-9a-f]{12}\n", first)
+    id_ = "[0-9a-f]{12}"
+    # The classic builder made a container for what changes the config too.
+    assert re.search(
+        f"Step 4/4 : CMD true\n ---> Running in {id_}\n ---> Removed intermediate container {id_}\n ---> {id_}\n",
+        first,
+    )
+    kept = build(engine, context, "--no-cache", "--rm=false")
+    assert "Removed intermediate container" not in kept
+    build(engine, context, "-t", "texts")
     assert re.search(r"Successfully built [0-9a-f]{12}\nSuccessfully tagged texts:latest", first)
     before = build_id(engine, "texts")
     second = build(engine, context, "-t", "texts")
@@ -251,17 +261,33 @@ def test_a_required_secret(engine: Engine, busybox: str, context: Path) -> None:
     assert "secret key: not found" in refuse(engine, context, client="wherry")
 
 
-def test_an_ssh_agent(engine: Engine, busybox: str, context: Path) -> None:
+def test_an_ssh_agent(engine: Engine, debian: str, context: Path) -> None:
     path = context.parent / "agent"
     write(
         context,
-        f"FROM {busybox}\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK\n"
+        f"FROM {debian}\nUSER nobody\n"
+        "RUN --mount=type=ssh,required,uid=65534 perl -MIO::Socket::UNIX -e"
+        ' \'my $s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die $!; syswrite $s, "ask";'
+        ' sysread $s, my $b, 9; print "$b\\n"\'\n'
         'RUN test -z "$SSH_AUTH_SOCK" && test ! -e /run/buildkit\n',
     )
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(path))
         agent.listen()
-        build(engine, context, "--ssh", f"default={path}", client="wherry")
+
+        def answer() -> None:
+            connection, _ = agent.accept()
+            with connection:
+                connection.sendall(connection.recv(9) + b"-told")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        told = build(engine, context, "--ssh", f"default={path}", client="wherry")
+        thread.join(DEADLINE_S)
+    assert "ask-told" in told
+    assert path.stat().st_uid == os.getuid()
+    message = refuse(engine, context, "--ssh", f"default={context}", client="wherry")
+    assert "is not the socket of an agent" in message
 
 
 def test_cache_mounts_are_in_no_layer(engine: Engine, busybox: str, context: Path) -> None:
@@ -729,6 +755,18 @@ def test_files_that_tell_about_the_build(engine: Engine, busybox: str, context: 
     facts = json.loads(metadata.read_text())
     assert facts["containerimage.config.digest"] == build_id(engine, "facts")
     assert facts["image.name"] == "docker.io/library/facts"
+
+
+def test_progress_for_programs(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nRUN echo said\n")
+    told = build(engine, context, "--no-cache", "--progress=rawjson", client="wherry")
+    records = [json.loads(line) for line in told.splitlines()]
+    vertexes = [vertex for record in records for vertex in record.get("vertexes", ())]
+    run = [vertex for vertex in vertexes if vertex["name"] == "[stage-0 2/2] RUN echo said"]
+    assert sorted(run[-1]) == ["completed", "digest", "name", "started"]
+    (log,) = [log for record in records for log in record.get("logs", ())]
+    assert log["vertex"] == run[0]["digest"]
+    assert base64.b64decode(log["data"]) == b"said\n"
 
 
 def test_lint_findings(engine: Engine, busybox: str, context: Path) -> None:

@@ -61,6 +61,7 @@ def parse_options(query: Query, registry_config: str) -> BuildOptions:
         target=query.get("target"),
         no_cache=query.flag("nocache"),
         pull=query.flag("pull"),
+        remove=not query.get("rm") or query.flag("rm"),
         labels=_json(query, "labels", dict[str, str]) or {},
         network_mode=query.get("networkmode"),
         shm_size=query.number("shmsize") or 0,

@@ -199,7 +199,7 @@ def _stream(text: str) -> bytes:
 async def _classic_lines(
     running: _Running, first: BuildEvent | None, options: BuildOptions
 ) -> AsyncIterator[bytes]:
-    text = ClassicText()
+    text = ClassicText(removes=options.remove)
     try:
         async for event in running.events(first):
             for line in text.feed(event):
@@ -263,6 +263,7 @@ class _StepLines:
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
+        self._started: set[int] = set()
 
     def line(self, event: BuildEvent) -> wire.BuildLine | None:
         """None when the event is about a step that is not shown."""
@@ -273,9 +274,14 @@ class _StepLines:
                 return wire.BuildLine(plan=wire.BuildPlan(names=[name for _, name in shown]))
             case Notice():
                 return wire.BuildLine(stream=event.text)
+            case StepDone(continues=True):
+                return None
             case StepStarted() | StepOutput() | StepDone():
                 number = self._numbers.get(event.number)
-                return None if number is None else self._step_line(event, number)
+                if number is None or (isinstance(event, StepStarted) and number in self._started):
+                    return None  # not shown, or a trigger of a FROM that is under way
+                self._started.add(number)
+                return self._step_line(event, number)
 
     @staticmethod
     def _step_line(event: StepStarted | StepOutput | StepDone, number: int) -> wire.BuildLine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 
 from wherry.cli.command import ValueRefused, Verb
 from wherry.cli.errors import CommandFailed
@@ -329,6 +330,13 @@ def parse_agent(text: str) -> tuple[str, str]:
         raise ValueRefused(
             f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set ({identity})"
         )
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        reason = (exc.strerror or "").lower()
+        raise ValueRefused(f"failed to stat {path}: stat {path}: {reason}") from exc
+    if not stat.S_ISSOCK(mode):
+        raise ValueRefused(f"{path} is not the socket of an agent: give the key to one by ssh-add")
     return identity or "default", os.path.abspath(path)
 
 

@@ -12,7 +12,6 @@ import time
 from wherry.cli.errors import CommandFailed
 from wherry.cli.output import is_terminal, write_error, write_out
 from wherry.client.document import (
-    as_document,
     encode,
     flag_of,
     mapping_of,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Iterable
 
-    from wherry.client.document import Document
+    from wherry.client.document import Document, Json
 else:
     import _signal
 
@@ -285,11 +284,66 @@ class LiveProgress(PlainProgress):
 
 
 class RawProgress(Progress):
-    """Every record as a line of JSON."""
+    """Every change as a line of JSON in BuildKit's form (client/graph.go of moby/buildkit), on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: dict[int, dict[str, str]] = {}
 
     def _take(self, record: Document) -> None:
-        write_error(encode(as_document(record)) + "\n")
         super()._take(record)
+        if "plan" in record:
+            vertexes: list[Json] = [self._vertex(step) for step in self.steps.values()]
+            self._write("vertexes", vertexes)
+        elif "output" in record:
+            event = mapping_of(record, "output")
+            log: Document = {
+                "vertex": _digest_of(self._step(event)),
+                "stream": number_of(event, "stream"),
+                "data": _encode_base64(text_of(event, "text")),
+                "timestamp": _now(),
+            }
+            self._write("logs", [log])
+
+    def show_started(self, step: Step) -> None:
+        """With its time."""
+        self._times[step.number] = {"started": _now()}
+        self._write("vertexes", [self._vertex(step)])
+
+    def show_done(self, step: Step) -> None:
+        """With both times."""
+        self._times.setdefault(step.number, {"started": _now()})["completed"] = _now()
+        self._write("vertexes", [self._vertex(step)])
+
+    def _vertex(self, step: Step) -> Document:
+        vertex: dict[str, Json] = {"digest": _digest_of(step), "name": step.name}
+        vertex.update(self._times.get(step.number, {}))
+        if step.cached:
+            vertex["cached"] = True
+        if step.error:
+            vertex["error"] = step.error
+        return vertex
+
+    @staticmethod
+    def _write(kind: str, items: list[Json]) -> None:
+        write_error(encode({kind: items}) + "\n")
+
+
+def _digest_of(step: Step) -> str:
+    import hashlib
+
+    return "sha256:" + hashlib.sha256(f"{step.number} {step.name}".encode()).hexdigest()
+
+
+def _encode_base64(text: str) -> str:
+    import binascii
+
+    return str(binascii.b2a_base64(text.encode(), newline=False), "ascii")
+
+
+def _now() -> str:
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09}Z"
 
 
 def make_progress(kind: str, *, quiet: bool) -> Progress:

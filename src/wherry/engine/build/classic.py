@@ -32,7 +32,9 @@ class _Step:
 class ClassicText:
     """Turns events into texts, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, removes: bool = True) -> None:
+        """`removes` = containers of steps are said to be removed."""
+        self._removes = removes
         self._steps: list[_Step] = []
         self._current = 0
 
@@ -78,8 +80,11 @@ class ClassicText:
                 return
             if event.cached:
                 step.lines.append(" ---> Using cache\n")
-            elif step.container:
+            elif step.container and self._removes:
                 step.lines.append(f" ---> Removed intermediate container {step.container}\n")
+            step.container = ""
+            if event.continues:
+                return
             if event.short_id:
                 step.lines.append(f" ---> {event.short_id}\n")
             step.done = True

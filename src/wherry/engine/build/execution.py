@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.build.plan import RunStep
+from wherry.engine.build.agents import prepare_agents
 from wherry.engine.build.layers import Chain, Layer, Workspace
 from wherry.engine.build.mounts import (
     CacheFolders,
@@ -27,7 +28,6 @@ from wherry.engine.build.mounts import (
     clear_mounts,
     make_folders,
     mount_root,
-    prepare_agents,
     prepare_files,
     prepare_secrets,
     remove_stubs,
@@ -346,7 +346,7 @@ class Runner:
                 prepared.mounts.append(bind(source, target, read_only=mount.read_only))
                 prepared.targets.append(target)
         prepare_secrets(step, options.secrets, place / "secrets", prepared)
-        prepare_agents(step, options.ssh, prepared)
+        await prepare_agents(step, options.ssh, place / "agents", prepared)
         prepare_files(step, folder / "heredocs", prepared)
 
     async def _bind_source(

@@ -28,7 +28,6 @@ from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.model.image import RootMount
 from wherry.runtime.root import OverlayRoot, open_root
 
-SSH_TARGET = "/run/buildkit/ssh_agent.{}"
 SECRETS_FOLDER = "/run/secrets"
 _INSIDE = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 
@@ -42,9 +41,17 @@ class Prepared:
     mounted: list[Path] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     locks: list[asyncio.Lock] = field(default_factory=list)
+    relays: list[tuple[asyncio.Server, Path]] = field(default_factory=list)
 
     def release(self) -> None:
-        """Unmounts and unlocks. Idempotent."""
+        """Unmounts, unlocks and stops listening. Idempotent."""
+        for server, path in self.relays:
+            server.close()
+            with contextlib.suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
+        self.relays.clear()
         for path in reversed(self.mounted):
             with contextlib.suppress(OSError):
                 syscalls.umount2(os.fsencode(path), MNT.DETACH)
@@ -111,10 +118,11 @@ def clear_mounts(folder: Path) -> None:
         if mount.mount_point.startswith(f"{folder}/"):
             with contextlib.suppress(OSError):
                 syscalls.umount2(os.fsencode(mount.mount_point), MNT.DETACH)
-    for parent, folders, _ in os.walk(folder, topdown=False):
-        for name in folders:
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *folders):
+            place = Path(parent, name)
             with contextlib.suppress(OSError):
-                Path(parent, name).rmdir()
+                place.rmdir() if name in folders else place.unlink()
 
 
 def make_folders(parent: Path, names: Sequence[str]) -> tuple[Path, ...]:
@@ -187,24 +195,6 @@ def prepare_secrets(
         target = absolute(step.cwd, mount.target or f"{SECRETS_FOLDER}/{identity}")
         prepared.mounts.append(bind(str(path), target, read_only=True))
         prepared.targets.append(target)
-
-
-def prepare_agents(step: RunStep, agents: Mapping[str, str], prepared: Prepared) -> None:
-    """Agent sockets. Raises StepFailed."""
-    count = 0
-    for mount in step.mounts:
-        if mount.type != "ssh":
-            continue
-        path = agents.get(mount.id or "default")
-        if path is None:
-            if mount.required:
-                raise StepFailed(f"unset ssh forward key {mount.id or 'default'}")
-            continue
-        target = absolute(step.cwd, mount.target or SSH_TARGET.format(count))
-        count += 1
-        prepared.mounts.append(bind(path, target, read_only=False))
-        prepared.targets.append(target)
-        prepared.env.append(f"SSH_AUTH_SOCK={target}")
 
 
 def prepare_files(step: RunStep, folder: Path, prepared: Prepared) -> None:

@@ -47,6 +47,7 @@ class BuildOptions:
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     pull: bool = False
+    remove: bool = True  # only what the classic builder would say depends on it
     labels: Mapping[str, str] = field(default_factory=dict)
     network_mode: str = ""
     shm_size: int = 0
@@ -172,8 +173,8 @@ class StepDone:
     number: int
     short_id: str = ""
     error: str = ""
-    made_container: str = ""
     cached: bool = False
+    continues: bool = False  # a trigger of a FROM has ended, not the FROM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

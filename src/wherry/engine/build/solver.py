@@ -309,18 +309,26 @@ class Build:
             entry.cached, entry.seconds = cached, time.monotonic() - started
         self._report(StepDone(number=number, short_id=shown[:12], cached=cached))
 
+    def _report_plain(self, number: int, *, cached: bool) -> None:
+        """A step that needs no container; the classic builder shows one for it all the same."""
+        container = "" if cached else new_container_id()
+        self._report(StepStarted(number=number, cached=cached, container=container))
+
     # ---- stages
 
     async def _solve(self, index: int) -> StageResult:
+        return await asyncio.shield(self._start(index))
+
+    def _start(self, index: int) -> asyncio.Task[StageResult]:
         task = self._stages.get(index)
         if task is None:
             task = asyncio.get_running_loop().create_task(
                 self._solve_stage(self.program.stages[index]), name=f"build stage {index}"
             )
             self._stages[index] = task
-        return await asyncio.shield(task)
+        return task
 
-    def _begin_sources(self, stage: Stage, plan: StagePlan) -> None:
+    def _begin_sources(self, plan: StagePlan) -> None:
         """Starts the stages that this one will copy from, so that they run beside it."""
         for step in plan.steps:
             references: tuple[Reference | None, ...] = ()
@@ -331,44 +339,40 @@ class Build:
             for reference in references:
                 if reference is not None and reference.kind == "stage":
                     self._start(reference.index)
-        del stage
-
-    def _start(self, index: int) -> None:
-        if index not in self._stages:
-            self._stages[index] = asyncio.get_running_loop().create_task(
-                self._solve_stage(self.program.stages[index]), name=f"build stage {index}"
-            )
 
     async def _solve_stage(self, stage: Stage) -> StageResult:
         number = self._numbers[stage.index, 0]
         started = time.monotonic()
         self._report(StepStarted(number=number))
         try:
-            result = await self._solve_base(stage, self.resolution.bases[stage.index])
+            result = await self._solve_base(self.resolution.bases[stage.index])
         except EngineError as error:
             place = stage.from_.source
             raise self._fail(number, error, started, place.start, place.end) from error
         shown = result.base.id.partition(":")[2] if result.base is not None else result.shown
         result = replace(result, shown=shown)
-        self._finish(number, started, shown, cached=False)
         plan = plan_stage(self.resolution, stage, result.state)
         self._plans[stage.index] = plan
         self.warnings.extend(plan.warnings)
-        self._begin_sources(stage, plan)
-        if plan.triggers:
-            text = "trigger" if plan.triggers == 1 else "triggers"
-            self._report(Notice(text=f"# Executing {plan.triggers} build {text}\n"))
+        self._begin_sources(plan)
         no_cache = self._options.no_cache or self._has_no_cache_source()
         no_cache = no_cache or any(
             name.lower() in {stage.from_.name, str(stage.index)}
             for name in self._options.no_cache_filter
         )
-        for at, step in enumerate(plan.steps, 1 - plan.triggers):
-            number = self._numbers.get((stage.index, at), -1)
+        triggers, steps = plan.steps[: plan.triggers], plan.steps[plan.triggers :]
+        if triggers:
+            text = f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}\n"
+            self._report(StepOutput(number=number, stream=1, data=text.encode()))
+        for step in triggers:
+            result = await self._solve_step(step, number, result, no_cache=no_cache)
+        self._finish(number, started, result.shown, cached=False)
+        for at, step in enumerate(steps, 1):
+            number = self._numbers[stage.index, at]
             result = await self._solve_step(step, number, result, no_cache=no_cache)
         return result
 
-    async def _solve_base(self, stage: Stage, reference: Reference) -> StageResult:
+    async def _solve_base(self, reference: Reference) -> StageResult:
         if reference.kind == "stage":
             result = await self._solve(reference.index)
             return replace(result, state=replace(result.state, cmd_is_set=False))
@@ -388,7 +392,6 @@ class Build:
                 state=SCRATCH,
                 platform=_plain(chosen or self.platform),
             )
-        del stage
         image = await self._image(reference.name, chosen)
         return StageResult(
             chain=Chain.of(image.diff_ids, over_host=image.is_host),
@@ -448,13 +451,16 @@ class Build:
                 done = await self._solve_workdir(step, number, before, no_cache=no_cache)
             else:
                 done = self._solve_config(step, before, no_cache=no_cache)
-                self._report(StepStarted(number=number, cached=done.cached))
+                self._report_plain(number, cached=done.cached)
         except EngineError as error:
             if isinstance(error, StepFailed) and isinstance(step, RunStep):
                 error.hint = await self._debug_hint(before)
             raise self._fail(number, error, started, step.start, step.end) from error
         shown = cachekey.digest_of([before.shown, done.key, step.created_by or step.name])
-        self._finish(number, started, shown, cached=done.cached)
+        if step.trigger:
+            self._report(StepDone(number=number, cached=done.cached, continues=True))
+        else:
+            self._finish(number, started, shown, cached=done.cached)
         history = before.history
         if step.created_by:
             entry = HistoryEntry(
@@ -634,7 +640,7 @@ class Build:
         if found is not None:
             self._report(StepStarted(number=number, cached=True))
             return found
-        self._report(StepStarted(number=number))
+        self._report_plain(number, cached=False)
         await self._fetch(before.chain)
 
         async def do(output: Listener) -> Done:

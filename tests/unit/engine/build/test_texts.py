@@ -45,6 +45,23 @@ def test_steps_that_ran_side_by_side_are_printed_in_order() -> None:
     )
 
 
+def test_triggers_are_part_of_their_from() -> None:
+    shown = print_all(
+        StepStarted(number=0),
+        StepOutput(number=0, stream=1, data=b"# Executing 2 build triggers\n"),
+        StepStarted(number=0, container="a" * 64),
+        StepOutput(number=0, stream=1, data=b"one\n"),
+        StepDone(number=0, continues=True),
+        StepStarted(number=0, cached=True),
+        StepDone(number=0, cached=True, continues=True),
+        StepDone(number=0, short_id="0" * 12),
+    )
+    assert shown == (
+        "Step 1/3 : FROM a\n# Executing 2 build triggers\n ---> Running in aaaaaaaaaaaa\none\n"
+        " ---> Removed intermediate container aaaaaaaaaaaa\n ---> Using cache\n ---> 000000000000\n"
+    )
+
+
 def test_a_failed_step_keeps_its_container() -> None:
     shown = print_all(
         StepStarted(number=0),

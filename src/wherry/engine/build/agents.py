@@ -1,0 +1,77 @@
+"""`RUN --mount=type=ssh`: a socket of the step's own before each agent, with the owner and mode that the mount asks for.
+
+The agent's own socket is not bound into the step: its owner is not the step's user, and must not be changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from wherry.build.instructions.run_mount import RunMount
+from wherry.build.plan import RunStep
+from wherry.engine.build.mounts import Prepared, absolute, bind
+from wherry.engine.build.records import StepFailed
+
+_TARGET = "/run/buildkit/ssh_agent.{}"
+_PIECE = 1 << 16
+
+
+async def prepare_agents(
+    step: RunStep, agents: Mapping[str, str], folder: Path, prepared: Prepared
+) -> None:
+    """Sockets below `folder`, until `prepared` is released. Raises StepFailed."""
+    count = 0
+    for mount in step.mounts:
+        if mount.type != "ssh":
+            continue
+        agent = agents.get(mount.id or "default")
+        if agent is None:
+            if mount.required:
+                raise StepFailed(f"unset ssh forward key {mount.id or 'default'}")
+            continue
+        target = absolute(step.cwd, mount.target or _TARGET.format(count))
+        path = folder / str(count)
+        listener = _listen(path, mount)
+        prepared.relays.append((await _serve(listener, agent), path))
+        count += 1
+        prepared.mounts.append(bind(str(path), target, read_only=False))
+        prepared.targets.append(target)
+        prepared.env.append(f"SSH_AUTH_SOCK={target}")
+
+
+def _listen(path: Path, mount: RunMount) -> socket.socket:
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{parent}/{path.name}")  # an address holds 108 bytes
+    finally:
+        os.close(parent)
+    os.chown(path, mount.uid or 0, mount.gid or 0)
+    path.chmod(0o600 if mount.mode is None else mount.mode & 0o7777)
+    return listener
+
+
+async def _serve(listener: socket.socket, agent: str) -> asyncio.Server:
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            agent_reader, agent_writer = await asyncio.open_unix_connection(agent)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(_pass(reader, agent_writer), _pass(agent_reader, writer))
+
+    return await asyncio.start_unix_server(relay, sock=listener)
+
+
+async def _pass(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(_PIECE):
+            target.write(data)
+            await target.drain()
+    target.close()
