@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -326,3 +328,122 @@ def test_information_for_older_clients(api: Api) -> None:
     key = "AllowNondistributableArtifactsCIDRs"
     assert part(middle, "RegistryConfig")[key] is None
     assert key not in part(newest, "RegistryConfig")
+
+
+@pytest.mark.parametrize(
+    ("pool", "sentence"),
+    [
+        ({"Gateway": "10.99.5.1"}, "invalid subnet : invalid CIDR block notation"),
+        ({"Subnet": "10.99.5.3/24"}, "invalid subnet 10.99.5.3/24: it should be 10.99.5.0/24"),
+        ({"Subnet": "10.99.5.0/24", "Gateway": "foo"}, "invalid gateway foo: invalid address"),
+        (
+            {"Subnet": "10.99.5.0/24", "IPRange": "foo"},
+            "invalid ip-range foo: invalid CIDR block notation",
+        ),
+        (
+            {"Subnet": "10.99.5.0/24", "IPRange": "10.98.5.0/25"},
+            "invalid ip-range 10.98.5.0/25: parent subnet 10.99.5.0/24 doesn't contain ip-range",
+        ),
+        (
+            {"Subnet": "10.99.5.0/24", "AuxiliaryAddresses": {"a": "10.98.5.1"}},
+            (
+                "invalid auxiliary address a: "
+                "parent subnet 10.99.5.0/24 doesn't contain this address"
+            ),
+        ),
+    ],
+)
+def test_pools_that_cannot_be(api: Api, pool: Document, sentence: str) -> None:
+    body = {"Name": "impossible", "IPAM": {"Config": [pool]}}
+    answer = api.refuse("POST", "/networks/create", body)
+    assert answer == (400, f"invalid network config:\n{sentence}")
+
+
+def test_interfaces_of_the_machine_are_nobodys_bridge(api: Api, engine: Engine) -> None:
+    option = "com.docker.network.bridge.name"
+    body: Document = {"Name": "taken", "Options": {option: "lo"}}
+    assert api.refuse("POST", "/networks/create", body) == (
+        500,
+        "existing interface lo is not a bridge",
+    )
+    name = f"{engine.tag}x"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    try:
+        assert api.ask("POST", "/networks/create", {**body, "Options": {option: name}})[0] == 201
+        engine.docker("network", "rm", "taken")
+        subprocess.run(["ip", "link", "show", name], check=True, capture_output=True)
+    finally:
+        subprocess.run(["ip", "link", "del", name], check=True)
+
+
+def test_networks_that_cannot_be(api: Api) -> None:
+    for body, answer in (
+        ({"EnableIPv4": False}, (400, "IPv4 or IPv6 must be enabled")),
+        ({"IPAM": {"Driver": "nope"}}, (404, 'plugin "nope" not found')),
+        (
+            {"Options": {"com.docker.network.driver.mtu": "x"}},
+            (
+                400,
+                (
+                    "failed to parse com.docker.network.driver.mtu value: x "
+                    '(strconv.Atoi: parsing "x": invalid syntax)'
+                ),
+            ),
+        ),
+    ):
+        assert api.refuse("POST", "/networks/create", {"Name": "n", **body}) == answer
+    assert api.refuse("POST", "/volumes/create", {"Name": "x"}) == (
+        400,
+        (
+            "create x: volume name is too short, "
+            "names should be at least two alphanumeric characters"
+        ),
+    )
+
+
+def test_updates_that_change_nothing_say_so(api: Api) -> None:
+    identity = api.create()
+    api.ask("POST", f"/containers/{identity}/update", {"PidsLimit": -1, "OomKillDisable": True})
+    host = part(api.inspect(identity), "HostConfig")
+    assert (host["PidsLimit"], host["OomKillDisable"]) == (0, False)
+
+
+def test_execs_as_they_are_told(api: Api) -> None:
+    identity = api.create()
+    api.ask("POST", f"/containers/{identity}/start")
+    made = api.ask(
+        "POST", f"/containers/{identity}/exec", {"Cmd": ["nope"], "DetachKeys": "ctrl-a,a"}
+    )[1]
+    exec_path = f"/exec/{made['Id']}"
+    assert api.ask("GET", f"{exec_path}/json")[1]["DetachKeys"] == "AWE="
+    api.ask("POST", f"{exec_path}/start", {"Detach": True})
+    assert api.refuse("POST", f"{exec_path}/resize?h=1&w=1") == (400, "exec process is not started")
+
+
+def test_volumes_are_gone_with_the_container_and_prunes_are_told(api: Api, engine: Engine) -> None:
+    del api
+    since = time.time()
+    engine.docker("run", "--rm", "-v", "/anonymous", "--name", "short", "busybox", "true")
+    assert engine.docker("volume", "ls", "-q") == ""
+    for kind in ("container", "volume", "network", "image"):
+        engine.docker(kind, "prune", "-f", "--filter", "label=nobody-has-this")
+    events = engine.docker(
+        "events", "--since", str(since), "--until", str(time.time()), "--format", "{{json .}}"
+    )
+    seen = [json.loads(line) for line in events.splitlines()]
+    volume = [
+        (event["Action"], sorted(event["Actor"]["Attributes"]))
+        for event in seen
+        if event["Type"] == "volume"
+    ]
+    assert volume == [
+        ("create", ["driver"]),
+        ("mount", ["container", "destination", "driver", "propagation", "read/write"]),
+        ("unmount", ["container", "driver"]),
+        ("destroy", ["driver"]),
+        ("prune", ["reclaimed"]),
+    ]
+    order = [event["Action"] for event in seen if event["Actor"]["ID"]]
+    assert order.index("mount") < order.index("start") < order.index("unmount")
+    pruned = [event["Type"] for event in seen if event["Action"] == "prune"]
+    assert pruned == ["container", "volume", "network", "image"]

@@ -277,6 +277,8 @@ class Execs:
             record = await self._await_start(exec_id)
         handle = self._roster.find(record.container_id)
         shim = handle.shim if handle is not None else None
+        if not record.pid:
+            raise InvalidArgument("exec process is not started")
         if shim is None or not record.running:
             raise NotFound(f"NotFound: process does not exist {exec_id}: not found")
         try:

@@ -51,12 +51,18 @@ from wherry.network.ipam import (
     build_host_name,
     build_mac,
     find_free_subnet,
+    pool_errors,
 )
 from wherry.network.ports import parse_container_port, reserve_port
 
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
+_SWITCHES = frozenset({"enable_icc", "enable_ip_masquerade", "default_bridge", "inhibit_ipv4"})
+_BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
 NOT_HOST_MODE = (
     "cannot connect container to host network - container must be created in host network mode"
 )
@@ -108,7 +114,7 @@ class _Live:
 
     def is_on(self, option: str, *, default: bool) -> bool:
         value = self.record.options.get(BRIDGE_OPTION + option)
-        return default if value is None else value.lower() in {"1", "true"}
+        return default if value is None else _BOOLEANS.get(value, False)
 
 
 class Networks:
@@ -312,7 +318,9 @@ class Networks:
         has_own_subnet = any(config.subnet for config in ipam.config)
         ipam = self._complete_ipam(ipam)
         options = dict(options or {})
+        _check_options(options)
         identity = NetworkId(secrets.token_hex(32))
+        bridge = options.get(BRIDGE_OPTION + "name") or f"br-{identity[:12]}"
         record = Network(
             id=identity,
             name=name,
@@ -320,11 +328,12 @@ class Networks:
             internal=internal,
             attachable=attachable,
             enable_ipv6=enable_ipv6,
-            ipam=replace(ipam, options=ipam.options or {}),
+            ipam=ipam,
             options=options,
             has_own_subnet=has_own_subnet,
             labels=dict(labels or {}),
-            bridge=options.get(BRIDGE_OPTION + "name") or f"br-{identity[:12]}",
+            bridge=bridge,
+            bridge_was_there=_is_bridge(bridge),
         )
         live = self._add(record)
         try:
@@ -337,21 +346,29 @@ class Networks:
         return record, ""
 
     def _complete_ipam(self, ipam: Ipam) -> Ipam:
-        if not any(config.subnet for config in ipam.config):
+        if ipam.driver not in {"", "default"}:
+            raise NotFound(f'plugin "{ipam.driver}" not found')
+        wrong = [
+            error
+            for config in ipam.config
+            for error in pool_errors(
+                config.subnet, config.gateway, config.ip_range, config.auxiliary_addresses
+            )
+        ]
+        if wrong:
+            listed = f"\n{wrong[0]}" if len(wrong) == 1 else "".join(f"\n* {w}" for w in wrong)
+            raise InvalidArgument(f"invalid network config:{listed}")
+        if all(":" in config.subnet for config in ipam.config):
             subnet = self._find_subnet()
-            return replace(ipam, config=(IpamConfig(subnet=subnet, gateway=_first_host(subnet)),))
+            own = IpamConfig(subnet=subnet, gateway=_first_host(subnet))
+            ipam = replace(ipam, config=(*ipam.config, own))
         taken = [
             ipaddress.ip_network(config.subnet)
             for live in self._live.values()
             for config in live.record.ipam.config
         ]
         for config in ipam.config:
-            try:
-                wanted = ipaddress.ip_network(config.subnet)
-            except ValueError as exc:
-                raise InvalidArgument(
-                    f"invalid network config:\ninvalid subnet {config.subnet}: {exc}"
-                ) from exc
+            wanted = ipaddress.ip_network(config.subnet)
             if any(_overlap(wanted, network) for network in taken):
                 raise Forbidden(
                     "invalid pool request: Pool overlaps with other one on this address space"
@@ -380,7 +397,7 @@ class Networks:
         self._table.delete(live.record.id)
         with Rtnl() as rtnl:
             link = rtnl.find_link(live.record.bridge)
-            if link is not None:
+            if link is not None and not live.record.bridge_was_there:
                 rtnl.delete_link(link.index)
                 rtnl.flush()
         self._load_firewall()
@@ -395,6 +412,7 @@ class Networks:
             if not record.predefined and not live.members and matches(record) and not used(record):
                 await self.remove(record.id)
                 names.append(record.name)
+        self._publish_event("network", "prune", "", {"reclaimed": "0"})
         return names
 
     def check_config(self, ref: str, config: EndpointConfig, *, naming: bool = False) -> None:
@@ -665,6 +683,28 @@ class Networks:
     def _emit(self, record: Network, action: str, attributes: Mapping[str, str]) -> None:
         named = {**attributes, "name": record.name, "type": record.driver}
         self._publish_event("network", action, record.id, named)
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    for name, value in options.items():
+        if name == MTU_OPTION and not (value.isascii() and value.isdecimal()):
+            raise InvalidArgument(
+                f'failed to parse {name} value: {value} (strconv.Atoi: parsing "{value}": invalid syntax)'
+            )
+        if name.removeprefix(BRIDGE_OPTION) in _SWITCHES and value not in _BOOLEANS:
+            raise InvalidArgument(
+                f"failed to parse {name} value: {value} "
+                f'(strconv.ParseBool: parsing "{value}": invalid syntax)'
+            )
+
+
+def _is_bridge(name: str) -> bool:
+    """Whether the machine has that bridge already. Raises Internal when it is something else."""
+    with Rtnl() as rtnl:
+        link = rtnl.find_link(name)
+    if link is not None and link.kind != "bridge":
+        raise Internal(f"existing interface {name} is not a bridge")
+    return link is not None
 
 
 def _member(container: Container, endpoint: Endpoint) -> NetworkMember:

@@ -48,6 +48,11 @@ class Volumes:
         """
         anonymous = anonymous or not name
         name = name or secrets.token_hex(32)
+        if len(name) < 2:
+            raise InvalidArgument(
+                f"create {name}: volume name is too short, "
+                "names should be at least two alphanumeric characters"
+            )
         if not NAME.match(name):
             raise InvalidArgument(
                 f'create {name}: "{name}" includes invalid characters for a local volume name, only '
@@ -147,6 +152,7 @@ class Volumes:
             reclaimed += await self.size(volume.name)
             await self.remove(volume.name)
             names.append(volume.name)
+        self._publish_event("volume", "prune", "", {"reclaimed": str(reclaimed)})
         return names, reclaimed
 
     def restore(self, uses: Iterable[tuple[str, str]]) -> None:

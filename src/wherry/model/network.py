@@ -47,6 +47,7 @@ class Network:
     labels: Mapping[str, str] = field(default_factory=dict)
     has_own_subnet: bool = True  # one that its maker chose
     bridge: str = ""  # interface of this machine
+    bridge_was_there: bool = False  # and outlives the network
     predefined: bool = False  # bridge, host and none
 
 

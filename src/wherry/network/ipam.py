@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from wherry.model.errors import Conflict, InvalidArgument
 
@@ -19,20 +19,18 @@ DEFAULT_POOLS = (
 )
 
 
+_NO_BLOCK = "invalid CIDR block notation"
+
+
 class AddressPool:
     """The addresses of one IPv4 subnet that are in use right now (in memory only)."""
 
     def __init__(
         self, subnet: str, *, gateway: str = "", ip_range: str = "", reserved: Iterable[str] = ()
     ) -> None:
-        """Raises InvalidArgument when the parts do not fit each other."""
-        try:
-            self.network = ipaddress.IPv4Network(subnet)
-        except ValueError as exc:
-            raise InvalidArgument(f"invalid subnet {subnet}: {exc}") from exc
+        """Of what `pool_errors` finds nothing wrong with. Raises InvalidArgument without room for a gateway."""
+        self.network = ipaddress.IPv4Network(subnet)
         chosen = ipaddress.IPv4Network(ip_range) if ip_range else self.network
-        if not chosen.subnet_of(self.network):
-            raise InvalidArgument(f"invalid ip-range {ip_range}: not in subnet {subnet}")
         hosts = self.network.num_addresses > 2
         self._first = max(int(chosen.network_address), int(self.network.network_address) + hosts)
         self._last = min(int(chosen.broadcast_address), int(self.network.broadcast_address) - hosts)
@@ -96,6 +94,46 @@ def find_free_subnet(taken: Iterable[str], pools: Iterable[str] = DEFAULT_POOLS)
 def build_host_name() -> str:
     """A name for the host's end of a veth pair, as Docker's: seldom one that is taken."""
     return f"veth{os.urandom(4).hex()}"
+
+
+def pool_errors(
+    subnet: str, gateway: str, ip_range: str, auxiliary: Mapping[str, str]
+) -> list[str]:
+    """What is wrong with a pool that a network asks for (moby api/types/network, ValidateIPAM)."""
+    network = _parse_block(subnet)
+    if network is None:
+        return [f"invalid subnet {subnet}: {_NO_BLOCK}"]
+    wrong = []
+    if str(network) != str(ipaddress.ip_interface(subnet)):
+        wrong.append(f"invalid subnet {subnet}: it should be {network}")
+    if ip_range:
+        chosen = _parse_block(ip_range)
+        detail = ""
+        if chosen is None:
+            detail = _NO_BLOCK
+        elif str(chosen) != str(ipaddress.ip_interface(ip_range)):
+            detail = f"it should be {chosen}"
+        elif chosen[0] not in network or chosen[-1] not in network:
+            detail = f"parent subnet {network} doesn't contain ip-range"
+        wrong += [f"invalid ip-range {ip_range}: {detail}"] if detail else []
+    named = {f"gateway {gateway}": gateway} if gateway else {}
+    named.update({f"auxiliary address {name}": address for name, address in auxiliary.items()})
+    for what, address in named.items():
+        try:
+            inside = ipaddress.ip_address(address) in network
+        except ValueError:
+            wrong.append(f"invalid {what}: invalid address")
+            continue
+        if not inside:
+            wrong.append(f"invalid {what}: parent subnet {network} doesn't contain this address")
+    return wrong
+
+
+def _parse_block(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False) if "/" in text else None
+    except ValueError:
+        return None
 
 
 def build_mac() -> str:

@@ -37,6 +37,7 @@ from wherry.model.views import (
     PathStat,
     WaitResult,
 )
+from wherry.shim.detach import parse_detach_keys
 from wherry.wire import containers as wire
 from wherry.wire.base import to_plain
 from wherry.wire.networks import EndpointSettings
@@ -557,6 +558,11 @@ def encode_path_stat(stat: PathStat) -> str:
     return base64.b64encode(encode_json(document)).decode()
 
 
+def _encode_keys(keys: str) -> str:
+    """Go's JSON of bytes."""
+    return base64.b64encode(parse_detach_keys(keys)).decode() if keys else ""
+
+
 def build_exec(record: Exec) -> wire.ExecInspect:
     """GET /exec/{id}/json."""
     config = record.config
@@ -576,7 +582,7 @@ def build_exec(record: Exec) -> wire.ExecInspect:
         open_stderr=config.attach_stderr,
         open_stdout=config.attach_stdout,
         container_id=record.container_id,
-        detach_keys=config.detach_keys,
+        detach_keys=_encode_keys(config.detach_keys),
         pid=record.pid,
     )
 

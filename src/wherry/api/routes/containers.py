@@ -120,7 +120,7 @@ class ContainerRoutes:
         compat.adapt_create(body, request.version)
         config = convert.parse_config(body)
         identity, warnings = await self._containers.create(
-            request.query.get("name").removeprefix("/"),
+            request.query.get("name"),
             config,
             convert.parse_host_config(body.host_config or wire.HostConfig()),
             convert.parse_networks(body.networking_config),

@@ -58,6 +58,8 @@ class NetworkRoutes:
             raise InvalidArgument("invalid name: name is empty")
         if body.scope == "swarm" or body.ingress or body.config_only:
             raise NotSupported("this engine has no swarm networks")
+        if body.enable_ipv4 is False and not body.enable_ipv6:
+            raise InvalidArgument("IPv4 or IPv6 must be enabled")
         network, warning = await self._networks.create(
             body.name,
             driver=body.driver or "bridge",

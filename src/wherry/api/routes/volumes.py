@@ -64,6 +64,4 @@ class VolumeRoutes:
         names, reclaimed = await self._volumes.prune(
             matches, all_=all_ or compat.prunes_named_volumes(request.version)
         )
-        return json_response(
-            wire.PruneReport(volumes_deleted=names or None, space_reclaimed=reclaimed)
-        )
+        return json_response(wire.PruneReport(volumes_deleted=names, space_reclaimed=reclaimed))

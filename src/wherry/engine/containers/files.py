@@ -71,6 +71,8 @@ class Files:
                 else:
                     found = await run_worker(f"{_WORKER}:stat_path", {"root": spec, "path": path})
             except (OSError, WorkerError) as exc:
+                if exc.errno == errno.ENOTDIR:
+                    raise Internal(f"lstat {path}: not a directory") from exc
                 raise _path_error(exc, ref, path) from exc
         if not isinstance(found, Mapping):
             raise Internal("the archive worker gave no answer")
@@ -220,6 +222,6 @@ def _path_error(
         return InvalidArgument("extraction point is not a directory")
     if exc.errno == errno.ENOENT:
         return NotFound(f"Could not find the file {path} in container {ref}")
-    if exc.errno == errno.ENOTDIR:
-        return Internal(f"lstat {path}: not a directory")
+    if exc.errno == errno.EROFS:
+        return InvalidArgument("mounted volume is marked read-only")
     return Internal(str(exc))

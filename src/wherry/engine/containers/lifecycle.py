@@ -33,7 +33,11 @@ from wherry.engine.containers.host_side import (
     read_start_time,
 )
 from wherry.engine.containers.log_options import log_target
-from wherry.engine.containers.notices import publish_container
+from wherry.engine.containers.notices import (
+    publish_container,
+    publish_mounts,
+    publish_unmounts,
+)
 from wherry.engine.containers.restart_policy import next_start
 from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher
 from wherry.engine.containers.spec import SpecInputs, build_spec
@@ -136,6 +140,7 @@ class Lifecycle:
         """Under the lock, of a container that does not run."""
         await self.await_teardown(handle)
         self._roster.replace(handle, state.begin_start(handle.record))
+        publish_mounts(self._events, handle.record)
         try:
             shim = await self._launch(handle)
         except BaseException as exc:
@@ -259,6 +264,7 @@ class Lifecycle:
         record = handle.record
         await self._disconnect(record)
         self._host.release(record)
+        publish_unmounts(self._events, record)
         exit_code = exc.exit_code if isinstance(exc, StartFailed) else 128
         sentence = str(exc) if isinstance(exc, EngineError) else f"{type(exc).__name__}: {exc}"
         self._roster.replace_anyway(
@@ -357,6 +363,7 @@ class Lifecycle:
         self._resolvers.stop(handle.id)
         await self._disconnect(before)
         self._host.release(before)
+        publish_unmounts(self._events, before)
         handle.teardown = self._tasks.promise(_tear_down(handle, release), f"free {handle.id}")
         answer_end(handle, WaitResult(exit_code=exit_code, error=exit_record.error))
         if delay_s is not None:

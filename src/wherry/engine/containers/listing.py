@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from wherry.engine.clock import parse_time
 from wherry.engine.containers import state
@@ -12,7 +13,7 @@ from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.log_options import log_path
 from wherry.engine.containers.seams import ImageSource
 from wherry.engine.containers.validate import parse_port
-from wherry.engine.filters import Filters, InvalidFilter, check_filters, flag_filter, match_labels
+from wherry.engine.filters import Filters, check_filters, flag_filter, match_labels
 from wherry.engine.settings import EngineSettings
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.errors import EngineError, Internal, InvalidArgument
@@ -285,10 +286,8 @@ def _by_exit_code(values: Sequence[str]) -> Matcher:
 def _by_name(values: Sequence[str]) -> Matcher:
     patterns = []
     for value in values:
-        try:
+        with suppress(re.error):  # which fits nothing
             patterns.append(re.compile(value))
-        except re.error as exc:
-            raise InvalidFilter("name", values) from exc
     return lambda record: any(
         pattern.search(record.name) or pattern.search(f"/{record.name}") for pattern in patterns
     )

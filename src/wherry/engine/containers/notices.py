@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wherry.engine.events import Events
-from wherry.model.container import Container
+from wherry.model.container import Container, MountPoint
 
 
 def publish_container(
@@ -26,3 +26,33 @@ def publish_container(
             **(attributes or {}),
         },
     )
+
+
+def publish_mounts(events: Events, container: Container) -> None:
+    """A run takes its volumes."""
+    for point in _volumes(container):
+        events.publish(
+            "volume",
+            "mount",
+            point.name,
+            {
+                "container": container.id,
+                "destination": point.destination,
+                "driver": point.driver,
+                "propagation": point.propagation,
+                "read/write": str(point.rw).lower(),
+            },
+        )
+
+
+def publish_unmounts(events: Events, container: Container) -> None:
+    """A run has let go of them."""
+    for point in _volumes(container):
+        events.publish(
+            "volume", "unmount", point.name, {"container": container.id, "driver": point.driver}
+        )
+
+
+def _volumes(container: Container) -> list[MountPoint]:
+    points = [point for point in container.mount_points if point.type == "volume"]
+    return sorted(points, key=lambda point: point.destination)

@@ -100,13 +100,11 @@ class Discarder:
                 handle.removing = False
                 raise
         trash = await self._move_away(record.id)
-        publish_container(self._events, record, "destroy")
-        answer_removal(handle, WaitResult(exit_code=record.state.exit_code))
-        teardown = handle.teardown
-        if teardown is not None:
-            await asyncio.shield(teardown)
         if volumes:
             await self._remove_volumes(handle)
+        publish_container(self._events, record, "destroy")
+        answer_removal(handle, WaitResult(exit_code=record.state.exit_code))
+        await _await_teardown(handle)
         await _empty(trash)
 
     async def _forget(self, handle: ContainerHandle) -> None:
@@ -115,8 +113,7 @@ class Discarder:
             self._roster.forget(handle)
         except Internal as exc:
             logger.warning("remove container %s, its files first: %s", handle.id, exc)
-            if handle.teardown is not None:
-                await asyncio.shield(handle.teardown)
+            await _await_teardown(handle)
             await _empty(self._set_aside(handle.id))
             self._roster.forget(handle)
 
@@ -126,6 +123,7 @@ class Discarder:
                 continue
             try:
                 if self._volumes.get(point.name).anonymous:
+                    await _await_teardown(handle)
                     await self._volumes.remove(point.name)
             except EngineError as exc:
                 logger.info("volume %s stays: %s", point.name, exc)
@@ -229,6 +227,11 @@ class Remover:
             reclaimed += size
         self._events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
         return PruneReport(deleted=tuple(deleted), reclaimed_bytes=reclaimed)
+
+
+async def _await_teardown(handle: ContainerHandle) -> None:
+    if handle.teardown is not None:
+        await asyncio.shield(handle.teardown)
 
 
 async def _empty(trash: Path) -> None:

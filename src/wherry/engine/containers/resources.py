@@ -89,8 +89,8 @@ def check_resources(
             "this can result in the system running out of resources."
         )
     pids = resources.pids_limit
-    if pids is not None and pids <= 0 and not update:
-        resources = replace(resources, pids_limit=None)
+    if pids is not None and pids <= 0:
+        resources = replace(resources, pids_limit=0 if update else None)
     return resources, warnings
 
 

@@ -34,7 +34,9 @@ from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.errors import SpecError, StepError
 from wherry.runtime.spec import parse_resources
 
-_NEVER_UPDATED = frozenset({"devices", "device_cgroup_rules", "ulimits", "cgroup_parent"})
+_NEVER_UPDATED = frozenset(
+    {"devices", "device_cgroup_rules", "ulimits", "cgroup_parent", "oom_kill_disable"}
+)
 
 
 class Updater:
@@ -86,7 +88,7 @@ class Updater:
         """Raises InvalidArgument, Conflict; nothing is changed then."""
         if restart_policy is not None and restart_policy.name:
             check_restart_policy(restart_policy)
-        _, warnings = check_resources(resources, self._machine, update=True)
+        resources, warnings = check_resources(resources, self._machine, update=True)
         async with handle.lock:
             record = handle.record
             try:
@@ -138,6 +140,8 @@ def _merge(
         value = getattr(resources, item.name)
         if item.name not in _NEVER_UPDATED and value not in (0, None, "", ()):
             changes[item.name] = value
+    if resources.pids_limit is not None:
+        changes["pids_limit"] = resources.pids_limit
     if resources.nano_cpus and (present.cpu_period or present.cpu_quota):
         raise Conflict(
             "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"

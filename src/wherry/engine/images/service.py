@@ -698,7 +698,9 @@ class Images:
                         deleted += await self.remove(ref)
                     except (Conflict, NoSuchImage):
                         continue  # another of them went first, or it is used after all
-        return deleted, self.collect()
+        reclaimed = self.collect()
+        self._publish("image", "prune", "", {"reclaimed": str(reclaimed)})
+        return deleted, reclaimed
 
     def _parents(self) -> frozenset[str]:
         return frozenset(record.parent for record in self.catalog.images() if record.parent)
