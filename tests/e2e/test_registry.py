@@ -201,6 +201,11 @@ def test_one_platform_of_a_name_is_removed_and_all_are_saved(
             check=True,
         )
         assert json.loads(done.stdout)["rootfs"]["diff_ids"] == image.diff_ids
+    other_name = f"{registry.host}/e2e/several-{client}:v2"
+    engine.run(client, "tag", name, other_name)
+    engine.run(client, "push", "-q", other_name)
+    assert registry.get_manifest(f"e2e/several-{client}", "v2") == (OCI_INDEX, index)
+    engine.docker("rmi", other_name)
     wrong = engine.run(client, "rmi", "--platform", "linux/s390x", name, check=False)
     assert "does not match the specified platform (linux/s390x)" in wrong.stderr
     done = engine.run(client, "rmi", "--platform", "linux/arm64/v8", name)

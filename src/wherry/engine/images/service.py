@@ -268,7 +268,7 @@ class Images:
     # ---- names
 
     def tag(self, ref: str, repository: str, tag: str = "") -> None:
-        """Gives an image one more name. Raises NoSuchImage, InvalidReference."""
+        """Gives an image one more name, with all platforms of the old one. Raises NoSuchImage, InvalidReference."""
         image = self.get(ref)
         if self.catalog.find(image.id) is None:
             raise Forbidden("the built-in image `host` cannot be tagged; commit a container of it")
@@ -278,7 +278,13 @@ class Images:
             raise InvalidReference("refusing to create a tag with a digest reference")
         if reference.with_default_tag().familiar() in _HOST_NAMES:
             raise Forbidden("the name host is that of the built-in image")
-        self.point(reference.with_default_tag().canonical(), image.id, image.manifest)
+        name = reference.with_default_tag().canonical()
+        record = self.catalog.resolve(ref)
+        target = image.manifest if len(record.images) == 1 else record.target
+        with self.catalog.transaction():
+            for other in record.images[:0:-1]:
+                self.catalog.point(name, other, target)
+            self.point(name, image.id, target)
 
     def point(
         self,
