@@ -42,13 +42,13 @@ from wherry.shim.protocol import (
     open_pair,
 )
 from wherry.shim.record import (
-    FILE_NAMES,
     SOCKET_NAME,
     ExitRecord,
     ShimState,
     decode_exit,
     read_exit,
     read_state,
+    remove_folder,
 )
 from wherry.shim.slots import slot_class
 from wherry.shim.teardown import bury_cgroup
@@ -379,6 +379,10 @@ class Shims:
         """An id for a new container that is ready to be started as such; None = any id is as good."""
         return self._slots.reserve(Hint(cgroup_parent, network))
 
+    def is_prepared(self, container_id: str) -> bool:
+        """Whether a start of this container would find its control groups entered already."""
+        return self._slots.is_reserved(container_id)
+
     async def launch(self, request: ShimRequest) -> ShimHandle:
         """Starts a container; returns when its program has been executed.
 
@@ -462,7 +466,6 @@ class Shims:
         fds = [attachment.fd for attachment in request.attachments] + list(request.waiters)
         self._slots.begin_start()
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return await self._launch_in(folder, request, fds)
         except ShimLaunchError:
             await asyncio.to_thread(_remove_folder, folder)
@@ -473,19 +476,25 @@ class Shims:
 
     async def _launch_in(self, folder: Path, request: ShimRequest, fds: list[int]) -> ShimHandle:
         """In a slot if there is one, else in a new shim; again when that died before it had begun."""
+        _make_folder(folder.parent)
         peer = await self._slots.take(request.container_id, self._learn_class(request))
         for attempt in range(_LAUNCH_TRIES):
             try:
-                return await self._launch_once(request, folder, fds, peer or await self._fork())
+                if peer is None:
+                    # A slot brings its own.
+                    _make_folder(folder)
+                    peer = await self._fork()
+                return await self._launch_once(request, folder, fds, peer)
             except SpawnerLost:
                 logger.warning("spawner or slot ended during a start, trying again")
                 peer = None
+                self._slots.forget(request.container_id)
                 await asyncio.sleep(_LAUNCH_PAUSE_S * 2**attempt)
         raise ShimLaunchError("spawner", "", 0, "spawner ends again and again")
 
     def _learn_class(self, request: ShimRequest) -> str:
         """The key of the slots that may serve the container, "" for none."""
-        if request.cgroup_systemd or request.with_resolver:
+        if not self._slots.count or request.cgroup_systemd or request.with_resolver:
             return ""
         document = slot_class(request.oci, _encode_interfaces(request))
         parent, _, name = request.cgroup_path.rpartition("/")
@@ -680,6 +689,11 @@ def _bury_adopted(folder: Path, state: ShimState | None) -> ExitRecord | None:
     return _bury_container(folder, state.cgroup, systemd=state.systemd, pidfd=-1)
 
 
+def _make_folder(folder: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+
+
 def _read_exit_at(folder: Path) -> ExitRecord | None:
     try:
         folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -692,10 +706,6 @@ def _read_exit_at(folder: Path) -> ExitRecord | None:
 
 
 def _remove_folder(folder: Path) -> None:
-    for name in FILE_NAMES:
-        folder.joinpath(name).unlink(missing_ok=True)
-    for path in (folder, folder.parent):
-        try:
-            path.rmdir()
-        except OSError:
-            return
+    if remove_folder(str(folder)):
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()

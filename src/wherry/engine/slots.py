@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from wherry.lib.jsonvalue import JsonObject, JsonValue, get_objects, get_str
 from wherry.network.ipam import build_host_name
 from wherry.runtime.cgroups import open_cgroup
 from wherry.shim.protocol import Channel, Message, open_pair
+from wherry.shim.record import read_state, remove_folder
 from wherry.shim.teardown import bury_cgroup
 
 logger = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class Slots:
 
     def __init__(self, count: int, run_dir: Path, fork: Callable[[int], None]) -> None:
         """`fork` forks a shim with its end of a connection, or raises SpawnerLost."""
-        self._count = count
+        self.count = count
         self._folder = run_dir / "slots"
         self._fork = fork
         self._classes: dict[str, SlotClass] = {}
@@ -95,12 +97,18 @@ class Slots:
         """Removes the groups of slots that were killed together with their engine. Blocking."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in self._folder.iterdir():
-            _bury(path.read_text())
-            path.unlink(missing_ok=True)
+            folder_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                state = read_state(folder_fd)
+            finally:
+                os.close(folder_fd)
+            if state is not None:
+                _bury(state.cgroup)
+            remove_folder(str(path))
 
     def learn(self, hint: Hint, slot_class: SlotClass) -> None:
         """Such a container is being started: there will be slots for the next ones."""
-        if not self._count:
+        if not self.count:
             return
         key = slot_class.key
         self._hints[hint] = key
@@ -121,19 +129,24 @@ class Slots:
         if not ready:
             return None
         slot = ready.popleft()
-        while len(self._reserved) >= self._count:
+        while len(self._reserved) >= self.count:
             self._drop(self._reserved.pop(next(iter(self._reserved))))
         self._reserved[slot.container_id] = slot
         asyncio.get_running_loop().call_later(_RESERVED_S, self._expire, slot)
         self._fill_later(_CREATE_DELAY_S)
         return slot.container_id
 
+    def is_reserved(self, container_id: str) -> bool:
+        """Whether a slot waits for this container."""
+        return container_id in self._reserved
+
     async def take(self, container_id: str, key: str) -> Peer | None:
-        """The container's slot, if it is of this class. Nothing of another one is left when it returns."""
+        """The container's slot, if it is of this class. Nothing of another one is left when it returns.
+
+        With its order to launch the slot's folder becomes the container's.
+        """
         slot = self._reserved.pop(container_id, None)
         if slot is not None and slot.key == key:
-            # First: an engine that finds the file ends what is in the groups.
-            self._path(slot).unlink(missing_ok=True)
             slot.peer.unsubscribe()
             return slot.peer
         if slot is not None:
@@ -141,6 +154,10 @@ class Slots:
         if container_id in self._ending:
             await self._ending[container_id]
         return None
+
+    def forget(self, container_id: str) -> None:
+        """A slot that was taken has ended before it got its order."""
+        remove_folder(self._path(container_id))
 
     def begin_start(self) -> None:
         """A start is in progress: nothing is filled before it ends."""
@@ -166,8 +183,8 @@ class Slots:
             self._drop(slot)
         await asyncio.gather(*self._ending.values())
 
-    def _path(self, slot: _Slot) -> Path:
-        return self._folder / slot.container_id
+    def _path(self, container_id: str) -> str:
+        return f"{self._folder}/{container_id}"
 
     def _drop(self, slot: _Slot) -> None:
         self._ending[slot.container_id] = asyncio.get_running_loop().create_task(self._end(slot))
@@ -177,7 +194,7 @@ class Slots:
         try:
             await slot.peer.end(_END_PATIENCE_S)
             await asyncio.to_thread(_bury, slot.cgroup_path)
-            self._path(slot).unlink(missing_ok=True)
+            remove_folder(self._path(slot.container_id))
         finally:
             del self._ending[slot.container_id]
 
@@ -197,17 +214,18 @@ class Slots:
 
     def _fill(self) -> None:
         self._timer = None
-        wanted = [key for key, ready in self._ready.items() if len(ready) < self._count]
+        wanted = [key for key, ready in self._ready.items() if len(ready) < self.count]
         if not wanted:
             return
         key = wanted[-1]
         slot_class = self._classes[key]
         ours, theirs = open_pair()
         container_id = new_id()
+        folder = self._path(container_id)
         path = f"{slot_class.cgroup_parent}/{container_id}"
         slot = self._filling = _Slot(container_id, key, path, Peer(Channel(ours)))
         try:
-            self._path(slot).write_text(path)
+            os.mkdir(folder, 0o700)
             self._fork(theirs.detach())
         except (OSError, SpawnerLost) as error:
             logger.warning("make a slot: %s", error)
@@ -216,7 +234,8 @@ class Slots:
             theirs.close()
             return
         slot.peer.subscribe(lambda message: self._enter(slot, message), lambda: self._lose(slot))
-        slot.peer.send({"op": "stage", "cgroup": path, **_name_interfaces(slot_class.document)})
+        order = _name_interfaces(slot_class.document)
+        slot.peer.send({"op": "stage", "folder": folder, "cgroup": path, **order})
 
     def _enter(self, slot: _Slot, message: Message) -> None:
         message.close()

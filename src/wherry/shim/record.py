@@ -6,6 +6,8 @@ reboot). Read by the engine, and by whoever finds a dead shim and must free what
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 
@@ -57,6 +59,18 @@ def decode_exit(document: JsonObject) -> ExitRecord:
         oom_killed=get_bool(document, "oom_killed"),
         error=get_str(document, "error"),
     )
+
+
+def remove_folder(folder: str) -> bool:
+    """Removes the folder with its files; False when somebody has put others there. Idempotent."""
+    try:
+        for name in FILE_NAMES:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{folder}/{name}")
+        os.rmdir(folder)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return True
 
 
 def read_exit(folder_fd: int) -> ExitRecord | None:

@@ -113,7 +113,7 @@ def _sleep(started: Message, fds: list[int]) -> None:
     poll.register(started.fds[1], select.POLLIN)  # the listener
     with contextlib.suppress(BlockingIOError):
         os.read(fds[1], 4096)  # the helper's end
-    if os.waitid(os.P_PID, get_int(body, "pid"), os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         poll.poll()
 
 

@@ -90,9 +90,10 @@ def start_container(engine_fd: int, shim: Channel) -> None:
     """Obeys the engine's first order to launch, and one to stage before that."""
     engine = Channel(socket.socket(fileno=os.dup(engine_fd)))
     order = await_message(engine)
-    waiting = None
+    waiting = traces = None
     if order is not None and get_str(order.body, "op") == "stage":
         path = get_str(order.body, "cgroup")
+        traces = _Traces(get_str(order.body, "folder"), ShimState(cgroup=path, systemd=False))
         waiting = stage(order.body, open_cgroup(path))
         shim.send({"staged": path})
         engine.send({"event": "ready"})
@@ -104,7 +105,7 @@ def start_container(engine_fd: int, shim: Channel) -> None:
     try:
         if get_str(body, "op") != "launch":
             raise LaunchError("shim", "", 0, "the first order is not a launch")
-        start = _ContainerStart(body, waiting)
+        start = _ContainerStart(body, waiting, traces)
         if engine.is_peer_gone():
             # From here on an engine that dies has a successor that finds the socket; this one may have none.
             raise LaunchError("shim", "", 0, "the engine is gone")
@@ -124,7 +125,7 @@ def start_container(engine_fd: int, shim: Channel) -> None:
             "seccomp": _encode_filter(program),
             **{key: body.get(key) for key in _KEPT_KEYS},
         },
-        [start.folder_fd, start.listener.detach(), *fds, *order.fds],
+        [start.traces.folder_fd, start.traces.listener.detach(), *fds, *order.fds],
     )
     # After the shim was told: whatever the engine asks it next finds a container.
     engine.send({"re": number, "pid": program.pid}, shared)
@@ -172,18 +173,32 @@ def _encode_filter(program: Launched) -> list[object] | None:
     return [code.hex(), flags]
 
 
+class _Traces:
+    """By what another engine finds the container: a folder with the shim's state and socket."""
+
+    def __init__(self, folder: str, state: ShimState) -> None:
+        self._folder = folder
+        self.folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        write_record(self.folder_fd, STATE_NAME, state)
+        self.listener = listen_at(self.folder_fd, SOCKET_NAME)
+
+    def move(self, folder: str) -> None:
+        os.rename(self._folder, folder)
+
+
 class _ContainerStart:
     """One container's start, in the order in which another engine could find its traces."""
 
-    def __init__(self, body: JsonObject, waiting: Stage | None) -> None:
+    def __init__(self, body: JsonObject, waiting: Stage | None, traces: _Traces | None) -> None:
         self._body = body
         self._waiting = waiting
-        self.folder_fd = os.open(
-            get_str(body, "folder"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )
+        folder = get_str(body, "folder")
         state = ShimState(cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd"))
-        write_record(self.folder_fd, STATE_NAME, state)
-        self.listener = listen_at(self.folder_fd, SOCKET_NAME)
+        if traces is None:
+            traces = _Traces(folder, state)
+        else:
+            traces.move(folder)
+        self.traces = traces
         self._state = state
         oci = get_object(body, "oci")
         kinds = {

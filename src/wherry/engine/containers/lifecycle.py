@@ -121,7 +121,8 @@ class Lifecycle:
 
     async def start(self, handle: ContainerHandle) -> None:
         """Returns when the program has been exec'd. Raises NotModified, Conflict, StartFailed, …"""
-        self._tasks.spawn(warm_cgroups(), "warm cgroups")
+        if not self._shims.is_prepared(handle.id):
+            self._tasks.spawn(warm_cgroups(), "warm cgroups")
         await self._tasks.finish(self._start(handle), f"start {handle.id}")
 
     async def _start(self, handle: ContainerHandle) -> None:

@@ -108,6 +108,9 @@ class Launcher(Protocol):
     def reserve_id(self, cgroup_parent: str, network: str) -> str | None:
         """An id for a new container that something is prepared for."""
 
+    def is_prepared(self, container_id: str) -> bool:
+        """Whether its id is one of those, and it has not been started."""
+
     async def launch(self, request: ShimRequest) -> ShimHandle:
         """Raises ShimLaunchError."""
 
