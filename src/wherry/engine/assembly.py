@@ -67,7 +67,12 @@ class ContainerServices:
         self._health = HealthChecks(roster=roster, events=events)
         self.resolvers = Resolvers(networks)
         self._discarder = Discarder(
-            settings=settings, roster=roster, images=images, volumes=volumes, events=events
+            settings=settings,
+            store=store,
+            roster=roster,
+            images=images,
+            volumes=volumes,
+            events=events,
         )
         self._lifecycle = Lifecycle(
             settings=settings,

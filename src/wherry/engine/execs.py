@@ -211,6 +211,9 @@ class Execs:
                 self._finish(handle, record.id, _KILLED)
             else:
                 self._watch(handle, record.id, running)
+        for running in list(shim.execs.values()):
+            if running.exec_id not in self._execs:  # the engine ended before it could store it
+                _release_at_end(running)
 
     def forget_container(self, handle: ContainerHandle) -> None:
         """Its execs have ended with it."""
@@ -438,6 +441,10 @@ def _attachment(config: ExecConfig, stream: ClientStream, *, tty: bool) -> Attac
 def _command(config: ExecConfig) -> str:
     # Docker joins entry point and arguments; without arguments a space stays at the end.
     return f"{config.cmd[0]} {' '.join(config.cmd[1:])}"
+
+
+def _release_at_end(running: ExecHandle) -> None:
+    running.exited.add_done_callback(lambda _: running.release())
 
 
 async def _tell(fd: int, sentence: str, *, multiplexed: bool) -> None:

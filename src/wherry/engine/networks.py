@@ -393,13 +393,14 @@ class Networks:
         self._emit(record, "destroy", {})
 
     def _drop(self, live: _Live) -> None:
-        del self._live[live.record.id]
-        self._table.delete(live.record.id)
+        # The bridge first: one that no record names would stay for good when the engine is killed here.
         with Rtnl() as rtnl:
             link = rtnl.find_link(live.record.bridge)
             if link is not None and not live.record.bridge_was_there:
                 rtnl.delete_link(link.index)
                 rtnl.flush()
+        self._table.delete(live.record.id)
+        del self._live[live.record.id]
         self._load_firewall()
 
     async def prune(

@@ -110,23 +110,43 @@ class _Server:
         self._at_work = 0
         self._transport: asyncio.DatagramTransport | None = None
         self._listener: asyncio.Server | None = None
+        self._started = False
         self._closed = False
 
     async def start(self) -> None:
+        """A socket is closed by who has it: this object until here, from here the loop.
+
+        Behind the loop's back its number would go to another connection, which the loop then never hears.
+        """
+        self._started = not self._closed
+        if not self._started:
+            return
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self._take_datagram), sock=self._datagrams
-        )
+        try:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self._take_datagram), sock=self._datagrams
+            )
+            self._transport = transport
+            if self._closed:
+                transport.close()
+                self._streams.close()
+                return
+        except BaseException:
+            self._streams.close()
+            raise
         self._listener = await asyncio.start_server(self._serve_stream, sock=self._streams)
+        if self._closed:
+            self._listener.close()
 
     def close(self) -> None:
         self._closed = True
+        if not self._started:
+            self._datagrams.close()
+            self._streams.close()
         if self._transport is not None:
             self._transport.close()
         if self._listener is not None:
             self._listener.close()
-        self._datagrams.close()
-        self._streams.close()
 
     def _take_datagram(self, message: bytes, asker: tuple[str, int]) -> None:
         if self._at_work >= _AT_ONCE or self._closed:

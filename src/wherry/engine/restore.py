@@ -54,6 +54,9 @@ class RestoredVolumes(VolumeSource, Protocol):
     def restore(self, uses: Iterable[tuple[str, str]]) -> None:
         """(volume name, container id) of all containers."""
 
+    async def repair(self) -> None:
+        """Ends what was half done; after `restore`."""
+
 
 class Restore:
     """Runs once, before the API listens; `close` ends the starts that go on behind it."""
@@ -92,6 +95,7 @@ class Restore:
             for point in handle.record.mount_points
             if point.type == "volume"
         )
+        await self._volumes.repair()
         gate = asyncio.Semaphore(_AT_ONCE)
         found = await asyncio.gather(*(self._find(handle, gate) for handle in self._roster))
         live = [handle for handle, shim in found if isinstance(shim, ShimHandle)]

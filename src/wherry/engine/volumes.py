@@ -7,6 +7,7 @@ taken in again from the containers' records at start-up.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -15,9 +16,18 @@ from pathlib import Path
 
 from wherry.engine.networks import PublishEvent
 from wherry.engine.store import Store, Table
-from wherry.model.errors import Conflict, Internal, InvalidArgument, NoSuchVolume, NotFound
+from wherry.model.errors import (
+    Conflict,
+    EngineError,
+    Internal,
+    InvalidArgument,
+    NoSuchVolume,
+    NotFound,
+)
 from wherry.model.volume import Volume
 from wherry.volume.local import LocalVolumes
+
+logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 
@@ -131,11 +141,12 @@ class Volumes:
         if holders:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(holders)}]")
         try:
-            await asyncio.to_thread(self._local.delete, name)
+            await asyncio.to_thread(self._local.empty, name)
+            self._table.delete(name)
+            self._records.pop(name, None)
+            self._local.forget(name)
         except OSError as exc:
             raise Internal(f"remove volume {name}: {exc.filename}: {exc.strerror}") from exc
-        self._table.delete(name)
-        self._records.pop(name, None)
         self._emit(volume, "destroy", {"driver": volume.driver})
 
     async def prune(
@@ -159,6 +170,18 @@ class Volumes:
         """Takes in (volume name, container id) of all containers."""
         for name, container_id in uses:
             self.acquire(name, container_id)
+
+    async def repair(self) -> None:
+        """Ends what an engine that was killed had begun: removals and creations. Before the first request."""
+        for name in self._local.half_removed():
+            logger.info("ending the removal of volume %s", name)
+            try:
+                await self.remove(name)
+            except NoSuchVolume:
+                self._local.forget(name)
+            except EngineError as exc:
+                logger.warning("%s", exc)
+        await asyncio.to_thread(self._local.remove_strays, frozenset(self._records))
 
     def _emit(self, volume: Volume, action: str, attributes: Mapping[str, str]) -> None:
         self._publish_event("volume", action, volume.name, attributes)

@@ -1,10 +1,18 @@
-"""The `local` volume driver: a directory under ROOT/volumes/<name>/_data."""
+"""The `local` volume driver: a directory under ROOT/volumes/<name>/_data.
+
+A removal that was begun is seen by `.removed-<name>`, which goes last (no volume's name begins with a dot).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
+from collections.abc import Container
 from pathlib import Path
+
+_REMOVED = ".removed-"
 
 
 class LocalVolumes:
@@ -26,11 +34,40 @@ class LocalVolumes:
         path.mkdir(mode=0o755, exist_ok=True)
         return path
 
-    def delete(self, name: str) -> None:
-        """Removes the volume's tree; idempotent. Raises OSError."""
-        doomed = self.root / name
+    def empty(self, name: str) -> None:
+        """Takes the volume's tree away; idempotent. `forget` ends the removal. Raises OSError."""
+        doomed, trash = self.root / name, self._trash(name)
         if doomed.is_dir():
-            shutil.rmtree(doomed)
+            # What is there already was left by a removal that failed.
+            trash.mkdir(mode=0o700, exist_ok=True)
+            doomed.rename(trash / secrets.token_hex(8))
+        if trash.is_dir():
+            for path in trash.iterdir():
+                shutil.rmtree(path)
+
+    def forget(self, name: str) -> None:
+        """The last step of a removal, when no record names the volume; idempotent. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            self._trash(name).rmdir()
+
+    def half_removed(self) -> list[str]:
+        """Names of volumes whose removal was begun and not ended, and which were not made anew since."""
+        return [
+            path.name.removeprefix(_REMOVED)
+            for path in self.root.glob(f"{_REMOVED}*")
+            if not (self.root / path.name.removeprefix(_REMOVED)).exists()
+        ]
+
+    def remove_strays(self, known: Container[str]) -> None:
+        """Removes folders that were made for a volume which was never recorded: empty ones."""
+        for path in self.root.glob("[!.]*"):
+            if path.name not in known:
+                with contextlib.suppress(OSError):
+                    self.mountpoint(path.name).rmdir()
+                    path.rmdir()
+
+    def _trash(self, name: str) -> Path:
+        return self.root / f"{_REMOVED}{name}"
 
     def size(self, name: str) -> int:
         """Bytes in regular files, hard links counted once."""

@@ -35,7 +35,8 @@ class Place:
             links = [
                 link.name
                 for link in rtnl.links()
-                if bridge is not None and link.master == bridge.index
+                if (bridge is not None and link.master == bridge.index)
+                or link.name == f"{self.tag}n"
             ]
         parents = [*CGROUPS.glob(f"*/{self.tag}"), CGROUPS / self.tag]
         groups = [str(path) for parent in parents for path in parent.glob("*/")]
@@ -75,8 +76,9 @@ def free(found: Place) -> None:
         path.rmdir()
     Firewall(found.tag).unload()
     with Rtnl() as rtnl:
-        bridge = rtnl.find_link(found.tag)
-        if bridge is not None:
-            rtnl.delete_link(bridge.index)
-            rtnl.flush()
+        for name in (found.tag, f"{found.tag}n"):
+            bridge = rtnl.find_link(name)
+            if bridge is not None:
+                rtnl.delete_link(bridge.index)
+                rtnl.flush()
     shutil.rmtree(found.folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.images.make import make_image
 
 from wherry.engine.assembly import ContainerServices
+from wherry.engine.connections import Connections
 from wherry.engine.containers.requests import AttachOptions
 from wherry.engine.events import Events
 from wherry.engine.images import Images
@@ -39,6 +40,7 @@ class Rig:
     networks: Networks
     volumes: Volumes
     services: ContainerServices
+    connections: Connections
 
     @property
     def containers_folder(self) -> Path:
@@ -149,8 +151,9 @@ async def running_rig(folder: Path, tag: str) -> AsyncIterator[Rig]:
     shims = Shims(run_dir=run)
     await shims.start()
     await networks.start()
+    settings = EngineSettings(root=root, run_dir=run, cgroup_parent=f"/{tag}", bridge=tag)
     services = ContainerServices(
-        settings=EngineSettings(root=root, run_dir=run, cgroup_parent=f"/{tag}", bridge=tag),
+        settings=settings,
         store=store,
         images=images,
         networks=networks,
@@ -159,9 +162,18 @@ async def running_rig(folder: Path, tag: str) -> AsyncIterator[Rig]:
         events=events,
     )
     await services.start()
+    connections = Connections(
+        settings=settings,
+        store=store,
+        roster=services.roster,
+        networks=networks,
+        resolvers=services.resolvers,
+    )
+    await connections.start()
+    await images.start()
     try:
         await load(images, make_image(folder, "busybox"))
-        yield Rig(folder, tag, store, events, images, networks, volumes, services)
+        yield Rig(folder, tag, store, events, images, networks, volumes, services, connections)
     finally:
         await services.close()
         await shims.close()

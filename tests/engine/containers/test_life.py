@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from tests.engine.containers.conftest import Place
 from tests.engine.containers.rig import Client, Rig, names, running_rig
+from tests.engine.shims.conftest import build_process
 
 from wherry.engine.containers.requests import AttachOptions, LogOptions
+from wherry.engine.shims import Attachment, ExecRequest
 from wherry.model.container import (
     ContainerConfig,
     ExecConfig,
@@ -202,6 +205,31 @@ def test_execs(place: Place) -> None:
         await rig.services.containers.remove("host")
 
     tell(place, story)
+
+
+def test_an_exec_that_its_engine_could_not_store_ends_for_its_client(place: Place) -> None:
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        with ours:
+            async with running_rig(place.folder, place.tag) as rig:
+                identity = await rig.start("sleep", "100")
+                shim = rig.services.roster.get(identity).shim
+                assert shim is not None
+                request = ExecRequest(
+                    exec_id="e" * 64,
+                    process=build_process(["cat"]),
+                    stdin=True,
+                    attachments=[Attachment(fd=theirs.detach(), stdin=True)],
+                )
+                await shim.exec(request)
+            async with running_rig(place.folder, place.tag) as rig:
+                ours.setblocking(False)
+                ours.shutdown(socket.SHUT_WR)
+                async with asyncio.timeout(20):
+                    assert await asyncio.get_running_loop().sock_recv(ours, 100) == b""
+                await rig.services.containers.remove(identity, force=True)
+
+    asyncio.run(run())
 
 
 def test_a_client_that_attaches_and_goes_before_the_start(place: Place) -> None:

@@ -63,7 +63,7 @@ _IMAGE_MOUNT = "Image mount is an experimental feature"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """A container that is being made: what to remove if it never is."""
+    """A container that is being made or removed: what goes with it when the engine ends in the middle."""
 
     id: str
     anonymous_volumes: tuple[str, ...] = ()

@@ -10,12 +10,14 @@ import asyncio
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from wherry.engine.clock import parse_time
 from wherry.engine.containers import state
 from wherry.engine.containers.attach import take_clients
+from wherry.engine.containers.create import Unfinished
 from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.seams import ImageSource, VolumeSource
@@ -24,14 +26,16 @@ from wherry.engine.containers.wait import answer_removal
 from wherry.engine.events import Events
 from wherry.engine.filters import Filters, check_filters, match_labels, parse_until
 from wherry.engine.settings import EngineSettings
+from wherry.engine.store import Store, Table
 from wherry.engine.tasks import Tasks
 from wherry.lib.blocking import run_blocking
-from wherry.model.container import Status
+from wherry.model.container import Container, Status
 from wherry.model.errors import (
     Conflict,
     EngineError,
     Internal,
     NoSuchContainer,
+    NoSuchVolume,
 )
 from wherry.model.views import PruneReport, WaitResult
 
@@ -54,12 +58,14 @@ class Discarder:
         self,
         *,
         settings: EngineSettings,
+        store: Store,
         roster: Roster,
         images: ImageSource,
         volumes: VolumeSource,
         events: Events,
     ) -> None:
         self._settings = settings
+        self._journal = Table(store, "unfinished_containers", Unfinished)
         self._roster = roster
         self._images = images
         self._volumes = volumes
@@ -94,39 +100,60 @@ class Discarder:
             for point in record.mount_points:
                 if point.type == "volume":
                     self._volumes.release(point.name, record.id)
+            doomed = self._anonymous_volumes(record) if volumes else ()
             try:
-                await self._forget(handle)
+                await self._forget(handle, doomed)
             except BaseException:
                 handle.removing = False
                 raise
         trash = await self._move_away(record.id)
-        if volumes:
-            await self._remove_volumes(handle)
+        if doomed:
+            await _await_teardown(handle)
+            await self._remove_volumes(record.id, doomed)
         publish_container(self._events, record, "destroy")
         answer_removal(handle, WaitResult(exit_code=record.state.exit_code))
         await _await_teardown(handle)
         await _empty(trash)
 
-    async def _forget(self, handle: ContainerHandle) -> None:
+    async def _forget(self, handle: ContainerHandle, doomed: Sequence[str]) -> None:
         """Deletes the record; where the disk is too full for that, after what frees space: the container's files."""
+
+        def note() -> None:
+            if doomed:
+                unfinished = Unfinished(id=handle.id, anonymous_volumes=tuple(doomed))
+                self._journal.put(handle.id, unfinished)
+
         try:
-            self._roster.forget(handle)
+            self._roster.forget(handle, note)
         except Internal as exc:
             logger.warning("remove container %s, its files first: %s", handle.id, exc)
             await _await_teardown(handle)
             await _empty(self._set_aside(handle.id))
-            self._roster.forget(handle)
+            self._roster.forget(handle, note)
 
-    async def _remove_volumes(self, handle: ContainerHandle) -> None:
-        for point in handle.record.mount_points:
-            if point.type != "volume":
-                continue
+    def _anonymous_volumes(self, record: Container) -> list[str]:
+        return [
+            point.name
+            for point in record.mount_points
+            if point.type == "volume" and self._is_anonymous(point.name)
+        ]
+
+    def _is_anonymous(self, name: str) -> bool:
+        try:
+            return self._volumes.get(name).anonymous
+        except NoSuchVolume:
+            return False
+
+    async def _remove_volumes(self, container_id: str, names: Sequence[str]) -> None:
+        for name in names:
             try:
-                if self._volumes.get(point.name).anonymous:
-                    await _await_teardown(handle)
-                    await self._volumes.remove(point.name)
+                await self._volumes.remove(name)
             except EngineError as exc:
-                logger.info("volume %s stays: %s", point.name, exc)
+                logger.info("volume %s stays: %s", name, exc)
+        try:
+            self._journal.delete(container_id)
+        except Internal as exc:
+            logger.warning("forget what was removed with container %s: %s", container_id, exc)
 
     async def remove_files(self, container_id: str) -> None:
         """Snapshot, log and managed files. Idempotent."""
