@@ -346,3 +346,59 @@ def test_output_without_a_newline(engine: Engine, busybox: str) -> None:
         process.wait(60)
     assert int(counted.stdout) == 20_000_000
     engine.docker("rm", "c1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "lines"),
+    [
+        (
+            ("run", "--cidfile", "/proc/x", "busybox", "true"),
+            127,
+            [
+                "CLIENT: failed to create the container ID file: open /proc/x: no such file or directory"
+            ],
+        ),
+        (
+            ("run", "UPPER:x"),
+            125,
+            ["CLIENT: invalid reference format: repository name (library/UPPER) must be lowercase"],
+        ),
+        (
+            ("run", "--log-opt", "foo=bar", "busybox"),
+            125,
+            [
+                (
+                    "CLIENT: Error response from daemon: "
+                    "unknown log opt 'foo' for json-file log driver"
+                )
+            ],
+        ),
+        (
+            ("create", "UPPER:x"),
+            1,
+            ["invalid reference format: repository name (library/UPPER) must be lowercase"],
+        ),
+        (("rm", "-f", "nobody"), 0, ["Error response from daemon: No such container: nobody"]),
+        (("rm", "nobody"), 1, ["Error response from daemon: No such container: nobody"]),
+        (
+            ("rename", "nobody", "x2"),
+            1,
+            [
+                "Error response from daemon: No such container: nobody",
+                "Error: failed to rename container named nobody",
+            ],
+        ),
+    ],
+)
+def test_words_and_codes_of_both_clients(
+    engine: Engine,
+    busybox: str,
+    client: str,
+    arguments: tuple[str, ...],
+    code: int,
+    lines: list[str],
+) -> None:
+    del busybox
+    result = engine.run(client, *arguments, check=False)
+    said = [line for line in result.stderr.splitlines() if line and not line.startswith("Run '")]
+    assert (result.returncode, said) == (code, [line.replace("CLIENT", client) for line in lines])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.errors import CommandFailed, sentence_of
 from wherry.cli.output import line_error, line_out
-from wherry.client.errors import CannotConnect, ClientError
+from wherry.client.errors import ApiError, CannotConnect, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +13,14 @@ if TYPE_CHECKING:
 AT_ONCE = 50
 
 
-def for_each(refs: Sequence[str], action: Callable[[str], object], *, show: bool = True) -> int:
-    """Acts on each, prints the names of those that worked; 1 if any failed."""
+def for_each(
+    refs: Sequence[str],
+    action: Callable[[str], object],
+    *,
+    show: bool = True,
+    may_be_gone: bool = False,
+) -> int:
+    """Acts on each, prints the names of those that worked; 1 if any failed, but for what `may_be_gone`."""
     failures = run_all(refs, action)
     failed = False
     for ref, failure in zip(refs, failures, strict=True):
@@ -25,7 +31,8 @@ def for_each(refs: Sequence[str], action: Callable[[str], object], *, show: bool
             raise CommandFailed(sentence_of(failure))
         if failure is not None:
             line_error(sentence_of(failure))
-            failed = True
+            gone = isinstance(failure, ApiError) and failure.status == 404
+            failed = failed or not (gone and may_be_gone)
     return 1 if failed else 0
 
 

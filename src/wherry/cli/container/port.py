@@ -24,6 +24,10 @@ def run(session: Session, arguments: Arguments) -> int:
     if len(arguments.positional) > 1:
         wanted = arguments.positional[1]
         port, _, protocol = wanted.partition("/")
+        if not port.isascii() or not port.isdecimal():
+            raise CommandFailed(
+                f'Error: invalid port ({port}): strconv.ParseUint: parsing "{port}": invalid syntax'
+            )
         key = f"{port}/{protocol or 'tcp'}"
         lines = [_show(binding) for binding in documents_of(ports, key)]
         if not lines:

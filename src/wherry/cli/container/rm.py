@@ -28,6 +28,7 @@ def run(session: Session, arguments: Arguments) -> int:
             volumes=arguments.flag("volumes"),
             link=arguments.flag("link"),
         ),
+        may_be_gone=arguments.flag("force"),
     )
 
 

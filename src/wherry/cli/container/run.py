@@ -48,8 +48,12 @@ def run(session: Session, arguments: Arguments) -> int:
         _set_console_size(body)
     try:
         container = create_container(session, arguments, body)
-    except (ClientError, OSError) as exc:
-        raise RunFailed(exc, "run") from exc
+    except RunFailed:
+        raise
+    except (ClientError, CommandFailed, OSError) as exc:
+        if not str(exc):  # it was told already
+            raise
+        raise StartRefused(exc) from exc
     if detach:
         line_out(container)
         _start(session.client, container)

@@ -284,14 +284,15 @@ def _check_logging(request: CreateRequest) -> None:
     log = request.host_config.log_config
     if log.type == "none":  # nothing is looked at
         return
-    known = _LOG_OPTIONS.get(log.type or "json-file")
+    driver = log.type or "json-file"
+    known = _LOG_OPTIONS.get(driver)
     if known is None:
         raise InvalidArgument(
             f'error looking up logging plugin {log.type}: plugin "{log.type}" not found'
         )
     for option in log.config:
         if option not in known | _LOG_COMMON:
-            raise InvalidArgument(f"unknown log opt '{option}' for {log.type} log driver")
+            raise InvalidArgument(f"unknown log opt '{option}' for {driver} log driver")
     mode = log.config.get("mode", "")
     if mode not in {"", "blocking", "non-blocking"}:
         raise InvalidArgument(f"logger: logging mode not supported: {mode}")
