@@ -127,22 +127,22 @@ class _Server:
                 lambda: _Datagrams(self._take_datagram), sock=self._datagrams
             )
             self._transport = transport
-            if self._closed:
-                transport.close()
-                self._streams.close()
-                return
         except BaseException:
             self._streams.close()
             raise
         self._listener = await asyncio.start_server(self._serve_stream, sock=self._streams)
         if self._closed:
-            self._listener.close()
+            self._close_served()
 
     def close(self) -> None:
         self._closed = True
-        if not self._started:
+        if self._started:
+            self._close_served()
+        else:
             self._datagrams.close()
             self._streams.close()
+
+    def _close_served(self) -> None:
         if self._transport is not None:
             self._transport.close()
         if self._listener is not None:
