@@ -180,6 +180,29 @@ def test_five_thousand_files(engine: Engine, busybox: str, context: Path) -> Non
     assert build_id(engine, "many") == before
 
 
+def test_a_context_that_changes(engine: Engine, busybox: str, context: Path) -> None:
+    for number in range(300):
+        (context / f"f{number}").write_text(f"{number}\n")
+    (context / "link").symlink_to("f1")
+    write(
+        context,
+        f"FROM {busybox}\nCOPY . /all/\nCMD cd /all; ls | wc -l; cat f1 f2 link; stat -c %a f3\n",
+    )
+    build(engine, context, "-q", "-t", "changes", client="wherry")
+    assert output_of(engine, "changes").split() == ["302", "1", "2", "1", "644"]
+    assert f"context {os.uname().nodename}:{context}" in engine.wherry("builder", "du")
+    (context / "f2").write_text("two\n")
+    (context / "f3").chmod(0o600)
+    (context / "f4").unlink()
+    (context / "link").unlink()
+    (context / "link").symlink_to("f2")
+    build(engine, context, "-q", "-t", "changes", client="wherry")
+    assert output_of(engine, "changes").split() == ["301", "1", "two", "two", "600"]
+    engine.wherry("builder", "prune", "-af")
+    build(engine, context, "-q", "-t", "changes", client="wherry")
+    assert output_of(engine, "changes").split() == ["301", "1", "two", "two", "600"]
+
+
 def test_the_same_step_of_two_builds_is_done_once(
     engine: Engine, busybox: str, context: Path
 ) -> None:

@@ -57,7 +57,7 @@ def _pack_tree(
     is_folder = stat.S_ISDIR(status.st_mode)
     wanted, below = keep(inside, is_folder) if keep is not None else (True, True)
     if wanted:
-        yield from _pack_entry(source, name, status, inodes, owner)
+        yield from pack_entry(source, name, status, inodes, owner)
     if not is_folder or not below:
         return
     for entry in sorted(os.listdir(source)):
@@ -71,13 +71,14 @@ def _pack_tree(
         )
 
 
-def _pack_entry(
+def pack_entry(
     source: str,
     name: str,
     status: os.stat_result,
     inodes: dict[tuple[int, int], str],
     owner: tuple[int, int] | None,
 ) -> Iterator[bytes]:
+    """One entry; a file that `inodes` knows becomes a hard link."""
     info = tarfile.TarInfo(name or ".")
     info.mode = stat.S_IMODE(status.st_mode)
     info.uid, info.gid = owner or (status.st_uid, status.st_gid)

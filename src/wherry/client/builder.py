@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from wherry.client.document import Document
+    from wherry.client.document import Document, Json
     from wherry.client.transport import Response
 
 
@@ -37,6 +37,10 @@ class Builder(Noun):
         return read_documents(
             self.transport.request("POST", f"/build{query}", stream=context, headers=headers)
         )
+
+    def offer_context(self, key: str, entries: list[Json]) -> Document:
+        """Which files of a context a wherry engine has not; `entries` are arrays as `wire.build` has them."""
+        return self.post("/wherry/builds/context", {"Key": key, "Entries": entries})
 
     def prune(
         self,

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from wherry.engine.build.exports import CacheExporter
 from wherry.engine.build.fetch import Fetcher
 from wherry.engine.build.flights import Flights
 from wherry.engine.build.imports import CacheImporter, ImportedCache
+from wherry.engine.build.kept import KeptContexts, Listed
 from wherry.engine.build.layers import Packer, Workspace
 from wherry.engine.build.outputs import Outputs, Results, check_outputs, keeps_image, needs_image
 from wherry.engine.build.records import (
@@ -123,6 +124,7 @@ class Builder:
         self._cache = BuildCache(store, images)
         images.set_cached_layers(self._cache.layers)
         self._history = Table(store, "build_history", HistoryRecord)
+        self._kept_contexts = KeptContexts(settings.root)
         self._services = Services(
             images=images,
             pull=pull,
@@ -132,7 +134,7 @@ class Builder:
             packer=Packer(images),
             cache=self._cache,
             flights=Flights(),
-            contexts=Contexts(workspace, fetcher),
+            contexts=Contexts(workspace, fetcher, self._kept_contexts),
             fetcher=fetcher,
             working=asyncio.Semaphore(max(2, (os.cpu_count() or 1))),
         )
@@ -379,6 +381,10 @@ class Builder:
         return Descriptor(media_type=OCI_INDEX, digest=digest, size=len(data))
 
     # ---- outputs
+
+    async def offer_context(self, key: str, entries: Iterable[Listed]) -> tuple[str, list[int]]:
+        """Before a build: a token for it, and the places of the files that must be sent."""
+        return await self._kept_contexts.offer(key, entries)
 
     def take_output(self, name: str) -> Path:
         """The file of a build's output; the caller removes it. Raises NotFound."""

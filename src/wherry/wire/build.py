@@ -29,12 +29,39 @@ class OptionItem(Struct, kw_only=True, rename="pascal"):
     attributes: dict[str, str] = field(default_factory=dict)
 
 
+class ListedItem(Struct, array_like=True):
+    """One entry of a context that is offered; kind is d, f, l or p."""
+
+    path: str
+    kind: str
+    mode: int
+    size: int = 0
+    mtime_ns: int = 0
+    link: str = ""
+    stamp: str = ""
+
+
+class ContextOffer(Struct, kw_only=True, rename="pascal"):
+    """POST /wherry/builds/context; the key tells contexts apart."""
+
+    key: str = ""
+    entries: list[ListedItem] = field(default_factory=list)
+
+
+class ContextAnswer(Struct, kw_only=True, rename="pascal"):
+    """What the build names the offer by, and the places of the entries that its body must have."""
+
+    id: str = field(name="ID")
+    missing: list[int]
+
+
 class BuildPreface(Struct, kw_only=True, rename="pascal"):
     """What stands before the context. Secrets are base64 by id, agents socket paths of this machine."""
 
     secrets: dict[str, bytes] = field(default_factory=dict)
     ssh: dict[str, str] = field(default_factory=dict)
     contexts: dict[str, str] = field(default_factory=dict)
+    offered_context: str = ""
     outputs: list[OptionItem] = field(default_factory=list)
     cache_from: list[OptionItem] = field(default_factory=list)
     cache_to: list[OptionItem] = field(default_factory=list)

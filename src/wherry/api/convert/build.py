@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -10,6 +11,7 @@ import msgspec
 
 from wherry.api.message import Query
 from wherry.engine.build.cache import CacheEntry
+from wherry.engine.build.kept import Listed
 from wherry.engine.build.records import BuildOptions, CacheOption, HistoryRecord, Output
 from wherry.engine.builder import CacheMount
 from wherry.model.container import Ulimit
@@ -96,6 +98,7 @@ def with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOpti
         secrets=preface.secrets,
         ssh=preface.ssh,
         contexts=preface.contexts,
+        offered_context=preface.offered_context,
         outputs=tuple(
             Output(type=item.type, attributes=item.attributes) for item in preface.outputs
         ),
@@ -108,6 +111,26 @@ def with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOpti
         dockerfile_text=preface.dockerfile_text,
         check=preface.check,
         debug=preface.debug,
+    )
+
+
+def parse_offer(offer: wire.ContextOffer) -> tuple[Listed, ...]:
+    """The entries of a context. Raises InvalidArgument."""
+    for item in offer.entries:
+        clean = posixpath.normpath("/" + item.path).lstrip("/")
+        if item.kind not in {"d", "f", "l", "p"} or not clean or clean != item.path:
+            raise InvalidArgument(f"the context has an entry {item.path!r} that none can have")
+    return tuple(
+        Listed(
+            item.path,
+            item.kind,
+            item.mode & 0o7777,
+            item.size,
+            item.mtime_ns,
+            item.link,
+            item.stamp,
+        )
+        for item in offer.entries
     )
 
 

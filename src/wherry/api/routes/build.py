@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from wherry.api.convert.build import build_history_item, parse_options, with_preface
+from wherry.api.convert.build import (
+    build_history_item,
+    parse_offer,
+    parse_options,
+    with_preface,
+)
 from wherry.api.message import JSON_TYPE, Answer, Request, StreamResponse, json_response
 from wherry.api.parameters import parse_filters
 from wherry.api.router import Route
@@ -59,6 +64,7 @@ class BuildRoutes:
             Route("POST", "/session", _refuse_buildkit),
             Route("POST", "/grpc", _refuse_buildkit),
             Route("GET", "/wherry/builds", self.list_history),
+            Route("POST", "/wherry/builds/context", self.offer_context),
             Route("GET", "/wherry/builds/{id}/logs", self.read_log),
             Route("GET", "/wherry/builds/output/{name}", self.read_output, cancel=True),
         )
@@ -90,6 +96,12 @@ class BuildRoutes:
         return json_response(
             wire.BuildPruned(caches_deleted=deleted or None, space_reclaimed=freed)
         )
+
+    async def offer_context(self, request: Request) -> Answer:
+        """POST /wherry/builds/context: before a build, so that only what is missing is sent."""
+        offer = await request.required_json(wire.ContextOffer)
+        token, missing = await self._builder.offer_context(offer.key, parse_offer(offer))
+        return json_response(wire.ContextAnswer(id=token, missing=missing))
 
     async def list_history(self, request: Request) -> Answer:
         """GET /wherry/builds."""

@@ -13,6 +13,8 @@ from wherry.client.document import encode, mapping_of, strings_of, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wherry.cli.command import Arguments
     from wherry.cli.image.build_context import Context
     from wherry.cli.session import Session
@@ -167,10 +169,12 @@ def run(session: Session, arguments: Arguments) -> int:
     is_ours = "wherry" in client.system.ping().get("server", "").lower()
     body = context.stream()
     if is_ours:
+        token, body = _offer(session, context)
         preface: Document = {
             "Secrets": {**secrets},
             "Ssh": {**agents},
             "Contexts": dict(context.named),
+            "OfferedContext": token,
             "Outputs": [_option(output) for output in outputs],
             "CacheFrom": [_option(source) for source in cache_from],
             "CacheTo": [_option(destination) for destination in cache_to],
@@ -213,6 +217,21 @@ def run(session: Session, arguments: Arguments) -> int:
         if name:
             _unpack(session, destination, name)
     return _finish(session, arguments, outputs, tags, progress.result, quiet=quiet)
+
+
+def _offer(session: Session, context: Context) -> tuple[str, Iterator[bytes]]:
+    """The token of the context's list at the engine, and what the engine lacks; all when it is small."""
+    listing = None if context.listing is None else context.listing()
+    entries = listing.encode() if listing is not None and listing.is_worth_it else None
+    if listing is None or entries is None:
+        return "", context.stream()
+    key = f"{os.uname().nodename}:{os.path.realpath(listing.folder)}"
+    answer = session.client.builder.offer_context(key, entries)
+    missing = answer.get("Missing")
+    places = (
+        [place for place in missing if isinstance(place, int)] if isinstance(missing, list) else []
+    )
+    return text_of(answer, "ID"), listing.pack(places)
 
 
 class OutputOption:

@@ -7,6 +7,7 @@ import os
 from wherry.build.ignore import IgnoreMatcher, compile_patterns, parse_ignore_file
 from wherry.cli.archive import BLOCK, pack
 from wherry.cli.errors import CommandFailed
+from wherry.cli.image.build_listing import Listing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ PEEK = 512
 class Context:
     """What is sent, and what the engine must know of it."""
 
-    __slots__ = ("dockerfile", "dockerfile_text", "named", "remote", "stream")
+    __slots__ = ("dockerfile", "dockerfile_text", "listing", "named", "remote", "stream")
 
     def __init__(
         self,
@@ -37,6 +38,8 @@ class Context:
         self.dockerfile_text = dockerfile_text
         self.remote = remote
         self.named: dict[str, str] = {}
+        # What is sent, when it is one folder of this machine and nothing else.
+        self.listing: Callable[[], Listing] | None = None
 
 
 def open_context(source: str, dockerfile: str, named: list[str]) -> Context:
@@ -120,7 +123,9 @@ def _open_folder(source: str, dockerfile: str) -> Context:
         yield from _pack_contents(folder, "", keep)
         yield bytes(2 * BLOCK)
 
-    return Context(stream, dockerfile=name, dockerfile_text=text)
+    context = Context(stream, dockerfile=name, dockerfile_text=text)
+    context.listing = lambda: Listing(folder, keep)
+    return context
 
 
 def _read_ignore(folder: str, dockerfile: str) -> IgnoreMatcher | None:
@@ -201,6 +206,7 @@ def add_cache(context: Context, number: int, folder: str) -> None:
 
 def _add_folders(context: Context, folders: list[tuple[str, str]]) -> None:
     inner = context.stream
+    context.listing = None
 
     def stream() -> Iterator[bytes]:
         # Before the rest, since that ends with the end of the archive.

@@ -16,6 +16,7 @@ from wherry.build.ignore import IgnoreMatcher, compile_patterns, parse_ignore_fi
 from wherry.build.remote import is_git
 from wherry.engine.build.fetch import Fetcher, parse_git
 from wherry.engine.build.index import ContextIndex, Entry, read_index
+from wherry.engine.build.kept import KeptContexts
 from wherry.engine.build.layers import Workspace
 from wherry.engine.build.records import BuildOptions
 from wherry.engine.images.worker import run_image_worker
@@ -92,9 +93,10 @@ def tar_job(
 class Contexts:
     """Takes contexts in."""
 
-    def __init__(self, workspace: Workspace, fetcher: Fetcher) -> None:
+    def __init__(self, workspace: Workspace, fetcher: Fetcher, kept: KeptContexts) -> None:
         self._workspace = workspace
         self._fetcher = fetcher
+        self._kept = kept
 
     async def receive(
         self, options: BuildOptions, body: AsyncIterator[bytes]
@@ -165,10 +167,15 @@ class Contexts:
                 "wherry.engine.build.index:index_context", {"body": str(body), "plain": str(plain)}
             )
             entries, is_plain = decode_index(answer)
+        tar = body if is_plain else plain
+        if options.offered_context:
+            data = folder / "context"
+            entries = await self._kept.complete(options.offered_context, tar, entries, data)
+            tar = data
         whole = ContextIndex(entries)
         context = BuildContext(
             folder=folder,
-            tar=body if is_plain else plain,
+            tar=tar,
             whole=whole,
             index=whole,
             ignore=compile_patterns(()),

@@ -67,6 +67,7 @@ class BuildOptions:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     ssh: Mapping[str, str] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
+    offered_context: str = ""  # a token of `KeptContexts`: the body has what was missing
     outputs: tuple[Output, ...] = ()
     classic_cache_from: tuple[str, ...] = ()  # images; when none is here, nothing is cached
     cache_from: tuple[CacheOption, ...] = ()
