@@ -94,6 +94,7 @@ def test_digests_of_a_repository_go_with_its_last_tag(shelf: Shelf) -> None:
         f"Untagged: other@{digest}",
         f"Deleted: {A}",
     ]
+    assert [event for event in shelf.events if event[0] == "untag"] == [("untag", A)] * 2
 
 
 def test_by_id_needs_force_when_repositories_differ(shelf: Shelf) -> None:

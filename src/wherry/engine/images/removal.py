@@ -97,18 +97,21 @@ class Removal:
         left = [reference for reference in references if reference != named]
         same = [reference for reference in left if reference.repository == named.repository]
         if not named.digest and all(reference.digest for reference in same):
-            self._untag(image_id, same)
+            self._untag(image_id, same, quiet=True)
             left = [reference for reference in left if reference not in same]
         return bool(left)
 
-    def _untag(self, image_id: ImageId, references: Iterable[Reference]) -> None:
+    def _untag(
+        self, image_id: ImageId, references: Iterable[Reference], *, quiet: bool = False
+    ) -> None:
         for reference in references:
             self._catalog.unpoint(reference.canonical(), image_id)
             entry = Deleted(untagged=reference.familiar())
             if entry in self.records:  # the name of another platform's image, gone already
                 continue
             self.records.append(entry)
-            self._publish("untag", image_id, image_id)
+            if not quiet:
+                self._publish("untag", image_id, image_id)
 
     def _check(self, image_id: ImageId, checks: _Check) -> None:
         users = self._users(image_id)
