@@ -578,6 +578,31 @@ def test_debug_keeps_the_state_before_the_failed_step(
     assert output_of(engine, image[1], "cat", "/state") == "before\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--security-opt", "seccomp=x"), "security options are not supported on linux"),
+        (("--isolation", "hyperv"), 'unsupported isolation: "hyperv"'),
+        (("--cpuset-cpus", "999"), "Requested CPUs are not available - requested 999"),
+        (("--memory", "1m"), "Minimum memory limit allowed is 6MB"),
+        (("-t", "a@sha256:" + "0" * 64), "build tag cannot contain a digest"),
+        (
+            ("--platform", "linux/s390x"),
+            "its platform (linux/amd64) does not match the specified platform (linux/s390x)",
+        ),
+    ],
+)
+def test_options_that_cannot_be(
+    engine: Engine, busybox: str, context: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    # A name that no registry has: the image that is here is for another platform.
+    engine.docker("tag", busybox, "127.0.0.1:1/here")
+    write(context, "FROM 127.0.0.1:1/here\nRUN true\n")
+    for client in ("docker", "wherry"):
+        assert sentence in refuse(engine, context, "--no-cache", *options, client=client)
+    engine.docker("rmi", "127.0.0.1:1/here")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_cancelled_build_leaves_nothing(
     engine: Engine, busybox: str, context: Path, client: str, how: signal.Signals

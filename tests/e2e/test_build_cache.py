@@ -136,3 +136,18 @@ def test_what_cannot_be_read_or_written(
         done = one.run("wherry", "build", "--cache-to", option, str(context), check=False)
         assert done.returncode == 1
         assert sentence in done.stderr
+
+
+def test_a_base_of_another_platform_is_pulled(
+    stores: tuple[Engine, Engine], registry: RegistryServer, context: Path
+) -> None:
+    one, other = stores
+    ref = f"{registry.host}/base"
+    (context / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nLABEL a=$TARGETARCH\n")
+    platforms = "--platform=linux/amd64,linux/arm64"
+    one.run("wherry", "build", "-q", "-t", ref, platforms, str(context))
+    one.docker("push", "-q", ref)
+    other.docker("pull", "-q", ref)
+    (context / "Dockerfile").write_text(f"FROM {ref}\nLABEL b=c\n")
+    build(other, context, "--platform=linux/arm64")
+    assert other.docker("image", "inspect", "-f", "{{.Config.Labels}}", "x") == "map[a:arm64 b:c]"

@@ -232,7 +232,7 @@ class Builder:
         tags = tuple(parse_reference(tag).with_default_tag().familiar() for tag in options.tags)
         for name in options.tags:
             if parse_reference(name).digest:
-                raise InvalidArgument("cannot build tag with digest")
+                raise InvalidArgument("build tag cannot contain a digest")
         check_outputs(options.outputs)
         context, options, dockerfile = await self._services.contexts.receive(options, body)
         try:

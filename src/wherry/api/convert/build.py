@@ -54,6 +54,13 @@ def parse_options(query: Query, registry_config: str) -> BuildOptions:
     """The classic endpoint's parameters. Raises InvalidArgument."""
     from wherry.registry.auth import decode_registry_config
 
+    if any(query.get_all("securityopt")):
+        raise InvalidArgument("security options are not supported on linux")
+    if query.flag("squash"):
+        raise InvalidArgument("squash is only supported with experimental mode")
+    isolation = query.get("isolation")
+    if isolation.lower() not in {"", "default"}:
+        raise InvalidArgument(f'unsupported isolation: "{isolation}"')
     build_args = _json(query, "buildargs", dict[str, str | None]) or {}
     platforms = [text for text in query.get("platform").split(",") if text]
     return BuildOptions(

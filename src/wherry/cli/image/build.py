@@ -401,6 +401,7 @@ def _encode_query(
         cpusetmems=text("cpuset-mems"),
         cgroupparent=text("cgroup-parent"),
         squash=arguments.flag("squash"),
+        isolation=text("isolation"),
         buildargs=encode(build_args) if build_args else "",
         labels=encode(labels) if labels else "",
         ulimits=encode(ulimits) if ulimits else "",

@@ -39,7 +39,7 @@ from wherry.engine.containers.devices import container_devices
 from wherry.engine.containers.failure import container_failure, missing_command
 from wherry.engine.containers.host_files import build_hosts, build_resolv_conf, read_resolver
 from wherry.engine.containers.host_side import has_names
-from wherry.engine.containers.resources import set_swap_default
+from wherry.engine.containers.resources import check_resources, read_machine, set_swap_default
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.containers.spec import SpecInputs, build_spec
 from wherry.engine.resolvers import Resolvers
@@ -101,6 +101,7 @@ class Runner:
         self._caches = CacheFolders(settings.root)
         self._cgroup_version = cgroup_version
         self._run = settings.run_dir / "build"
+        self._machine = read_machine()
 
     @property
     def cache_folder(self) -> Path:
@@ -186,6 +187,7 @@ class Runner:
             ipc_mode="private",
             cgroupns_mode=cgroupns,
         )
+        check_resources(host, self._machine)
         return Container(
             id=ContainerId(container_id),
             name=f"build-{container_id[:12]}",

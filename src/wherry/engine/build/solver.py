@@ -62,6 +62,7 @@ from wherry.engine.build.records import (
 from wherry.engine.build.transfer import Source, Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
+from wherry.engine.images.catalog import WrongPlatform
 from wherry.image.config import ImageConfig
 from wherry.lib.jsonvalue import JsonObject
 from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
@@ -421,14 +422,20 @@ class Build:
 
     async def _find_image(self, name: str, platform: Platform | None) -> Image:
         images = self._services.images
+        other: WrongPlatform | None = None
         if not self._options.pull or name in {"host", "host:latest"}:
             try:
                 return images.get(name, platform)
             except NoSuchImage:
                 pass
-        await self._services.pull(
-            name, platform, self._options, lambda text: self._report(Notice(text=text))
-        )
+            except WrongPlatform as error:
+                other = error
+        try:
+            await self._services.pull(
+                name, platform, self._options, lambda text: self._report(Notice(text=text))
+            )
+        except EngineError as error:
+            raise other or error from error
         return images.get(name, platform)
 
     # ---- steps
