@@ -222,6 +222,8 @@ def test_an_exec_that_its_engine_could_not_store_ends_for_its_client(place: Plac
                     attachments=[Attachment(fd=theirs.detach(), stdin=True)],
                 )
                 await shim.exec(request)
+                shim._peer.close()  # as the kernel does when the engine is killed
+                os.close(shim.pidfd)
             async with running_rig(place.folder, place.tag) as rig:
                 ours.setblocking(False)
                 ours.shutdown(socket.SHUT_WR)
