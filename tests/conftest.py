@@ -1,12 +1,20 @@
-"""Options of the whole suite: `--update-golden` writes golden files anew."""
+"""Of the whole suite: `--update-golden` writes golden files anew; what killed runs have left is removed."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.harness.traces import sweep
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Of earlier runs that were killed; once, and not again in each of xdist's workers."""
+    if not hasattr(session.config, "workerinput"):
+        sweep()
 
 
 @pytest.fixture

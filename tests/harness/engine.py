@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import secrets
 import select
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -19,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.harness.terminal import Terminal
+from tests.harness.traces import Claim
 from wherry.kernel.netlink.rtnl import Rtnl
-from wherry.network.firewall import Firewall
 
 REPOSITORY = Path(__file__).parents[2]
 START_DEADLINE_S = 30.0
@@ -39,6 +36,7 @@ class Engine:
         self.folder = Path(
             tempfile.mkdtemp(prefix=f"{self.tag}-", dir=os.environ.get("WHERRY_TEST_TMP"))
         )
+        self._claim = Claim(self.folder, self.tag)
         self.root = self.folder / "root"
         self.run_dir = self.folder / "run"
         self.socket = self.folder / "s"
@@ -244,38 +242,7 @@ class Engine:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for pid, _ in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for path in reversed(self.mounts()):
-            subprocess.run(["umount", "-l", path], check=False, capture_output=True)
-        for path in sorted(self.cgroups(), key=len, reverse=True):
-            with contextlib.suppress(OSError):
-                Path(path).rmdir()
-        for path in [*CGROUP_ROOT.glob(f"*{self.cgroup_parent}"), CGROUP_ROOT / self.tag]:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        self._remove_networks()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _remove_networks(self) -> None:
-        with contextlib.suppress(OSError):
-            Firewall(self.bridge).unload()
-        bridges = {self.bridge, *self._recorded_bridges()}
-        with Rtnl() as rtnl:
-            for link in rtnl.links():
-                if link.name in bridges:
-                    rtnl.delete_link(link.index)
-                    rtnl.flush()
-
-    def _recorded_bridges(self) -> list[str]:
-        """Bridges of networks that a test made and did not remove; they would use up the machine's subnets."""
-        try:
-            with contextlib.closing(sqlite3.connect(self.root / "state.db")) as database:
-                rows = database.execute("SELECT record FROM networks").fetchall()
-        except sqlite3.Error:
-            return []
-        return [name for (record,) in rows if (name := json.loads(record).get("bridge"))]
+        self._claim.remove()
 
 
 @contextlib.contextmanager

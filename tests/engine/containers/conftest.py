@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from tests.engine.containers.rig import names
+from tests.harness.traces import Claim
 
 from wherry.kernel.netlink.rtnl import Rtnl
-from wherry.network.firewall import Firewall
 
 CGROUPS = Path("/sys/fs/cgroup")
 SETTLE_S = 10.0
@@ -59,26 +57,11 @@ class Place:
 def place() -> Iterator[Place]:
     folder = Path(tempfile.mkdtemp(prefix="wherry-"))
     found = Place(folder, f"we{secrets.token_hex(3)}")
+    claim = Claim(folder, found.tag)
     yield found
     deadline = time.monotonic() + SETTLE_S
     while any(found.leftovers().values()) and time.monotonic() < deadline:
         time.sleep(0.02)  # the kernel frees network namespaces in its own time
     left = {kind: what for kind, what in found.leftovers().items() if what}
-    free(found)
+    claim.remove()
     assert not left
-
-
-def free(found: Place) -> None:
-    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-        if f"{found.folder}/" in line:
-            subprocess.run(["umount", "-l", line.split()[4]], check=False)
-    for path in CGROUPS.glob(f"*/{found.tag}"):
-        path.rmdir()
-    Firewall(found.tag).unload()
-    with Rtnl() as rtnl:
-        for name in (found.tag, f"{found.tag}n"):
-            bridge = rtnl.find_link(name)
-            if bridge is not None:
-                rtnl.delete_link(bridge.index)
-                rtnl.flush()
-    shutil.rmtree(found.folder)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from tests.harness.traces import Claim
 from tests.images.make import write_busybox_layer
 
 from wherry.engine.shims import (
@@ -292,6 +293,13 @@ def play(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> Calla
 
     async def main(story: Story) -> None:
         bench = Bench(tmp_path, busybox, request.param)
+        claim = Claim(tmp_path, bench.cgroup_parent.strip("/"))
+        try:
+            await check(bench, story)
+        finally:
+            claim.remove()
+
+    async def check(bench: Bench, story: Story) -> None:
         await bench.shims.start()
         await bench.fill_slots()
         try:
