@@ -40,7 +40,9 @@ from wherry.engine.build.records import (
 )
 from wherry.engine.build.recovery import keep_promises
 from wherry.engine.build.remotes import CacheRegistry
-from wherry.engine.build.solver import Build, Pull, Services, StageResult, make_image
+from wherry.engine.build.result import StageResult, make_image
+from wherry.engine.build.solver import Build
+from wherry.engine.build.steps import Pull, Services
 from wherry.engine.build.transfer import Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
@@ -239,7 +241,15 @@ class Builder:
             with self._images.building():
                 imported = ImportedCache(self._images)
                 builds += (
-                    Build(self._services, options, context, dockerfile, report, platform, imported)
+                    Build(
+                        self._services,
+                        options,
+                        context,
+                        dockerfile,
+                        report,
+                        platform,
+                        imported=imported,
+                    )
                     for platform in options.platforms or (None,)
                 )
                 if options.check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wherry.engine.build.records import BuildOptions
-from wherry.engine.build.solver import Pull
+from wherry.engine.build.steps import Pull
 from wherry.engine.pull import PullRequest, Pulls
 from wherry.image.reference import parse_reference
 from wherry.model.image import Platform
