@@ -159,6 +159,18 @@ def test_only_what_the_target_needs(engine: Engine, busybox: str, context: Path)
     assert 'target stage "tow" could not be found (did you mean two?)' in message
 
 
+def test_the_first_failure_ends_the_build(engine: Engine, busybox: str, context: Path) -> None:
+    write(
+        context,
+        f"FROM {busybox} AS slow\nRUN sleep 600\nFROM {busybox} AS bad\nRUN exit 4\n"
+        f"FROM {busybox}\nCOPY --from=slow /x /\nCOPY --from=bad /y /\n",
+    )
+    message = refuse(engine, context, client="wherry")  # long before the sleep has ended
+    assert "4 | >>> RUN exit 4" in message
+    expect_nothing_left(engine)
+    assert not [command for _, command in engine.processes() if "sleep 600" in command]
+
+
 def test_forty_stages_side_by_side(engine: Engine, busybox: str, context: Path) -> None:
     stages = [f"FROM {busybox} AS s{n}\nRUN echo {n} > /{n}\n" for n in range(40)]
     copies = "".join(f"COPY --from=s{n} /{n} /out/\n" for n in range(40))

@@ -1,7 +1,7 @@
 """One build: stages as a graph, solved from the target; what the cache has is not done again.
 
-Theory of operation. Each stage that the target needs is one task, started when something asks for it, so that
-independent stages run side by side (a semaphore bounds the steps that work at once). Inside a stage steps
+Theory of operation. Each stage that the target needs is one task; all begin at once and wait for each other where
+one copies from another (a semaphore bounds the steps that work at once). Inside a stage steps
 follow each other. Every step has a key (`build.cachekey`) that begins with its parent's; a key that the cache
 knows gives the layers at once. COPY from a stage has two keys: one of the stage, which needs no look at files,
 and one of the files' content, so that a stage that was rebuilt to the same files does not rebuild what copies
@@ -22,7 +22,6 @@ from wherry.build.parser import parse_dockerfile
 from wherry.build.plan import (
     PROXY_ARGS,
     SCRATCH,
-    CopyStep,
     ImageState,
     RunStep,
     StagePlan,
@@ -168,6 +167,10 @@ class Build:
             self._report(StepStarted(number=number))
             self._report(StepDone(number=number))
         try:
+            stages = [self._start(index) for index in sorted(self.needed)]
+            done, _ = await asyncio.wait(stages, return_when=asyncio.FIRST_EXCEPTION)
+            for stage in done:
+                stage.result()  # the first failure is the build's
             result = await self._solve(self.target.index)
             await self._steps.fetch(result.chain)
             await result.chain.diff_ids()
@@ -244,18 +247,6 @@ class Build:
             self._stages[index] = task
         return task
 
-    def _begin_sources(self, plan: StagePlan) -> None:
-        """Starts the stages that this one will copy from, so that they run beside it."""
-        for step in plan.steps:
-            references: tuple[Reference | None, ...] = ()
-            if isinstance(step, CopyStep):
-                references = (step.source,)
-            elif isinstance(step, RunStep):
-                references = step.mount_sources
-            for reference in references:
-                if reference is not None and reference.kind == "stage":
-                    self._start(reference.index)
-
     async def _solve_stage(self, stage: Stage) -> StageResult:
         number = self._numbers[stage.index, 0]
         started = time.monotonic()
@@ -270,7 +261,6 @@ class Build:
         plan = plan_stage(self.resolution, stage, result.state)
         self._plans[stage.index] = plan
         self.warnings.extend(plan.warnings)
-        self._begin_sources(plan)
         no_cache = self._options.no_cache or self._has_no_cache_source()
         no_cache = no_cache or any(
             name.lower() in {stage.from_.name, str(stage.index)}
