@@ -115,6 +115,19 @@ def test_the_classic_texts(engine: Engine, busybox: str, context: Path) -> None:
     assert build_id(engine, "texts") == before
 
 
+def test_labels_of_the_command_line(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nLABEL a=file\n")
+    first = build(engine, context, "-t", "labelled", "--label", "b", "--label", "a=line")
+    assert "Step 3/4 : LABEL a=line\n ---> Running in" in first
+    assert "Step 4/4 : LABEL b=\n ---> Running in" in first
+    again = build(engine, context, "-t", "labelled", "--label", "b=2", "--label", "a=line")
+    assert "Step 3/4 : LABEL a=line\n ---> Using cache" in again
+    assert "Step 4/4 : LABEL b=2\n ---> Running in" in again
+    labels = engine.docker("image", "inspect", "-f", "{{.Config.Labels}}", "labelled")
+    assert labels == "map[a:line b:2]"
+    assert "LABEL b" not in engine.docker("history", "--no-trunc", "labelled")
+
+
 def test_a_changed_file_rebuilds_from_its_copy_on(
     engine: Engine, busybox: str, context: Path
 ) -> None:

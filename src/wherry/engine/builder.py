@@ -287,9 +287,7 @@ class Builder:
                 cache: JsonObject = {}
                 if any(option.type == "inline" for option in options.cache_to):
                     cache = self._exporter.inline(build.keys, await stage.chain.diff_ids())
-                images.append(
-                    await make_image(self._images, stage, build.epoch, options.labels, cache)
-                )
+                images.append(await make_image(self._images, stage, build.epoch, cache))
         target = await self._make_target(images)
         names = tuple(parse_reference(tag).with_default_tag() for tag in tags)
         if keeps:

@@ -103,8 +103,8 @@ class BuildDone(Struct, kw_only=True):
 class BuildErrorDetail(Struct, kw_only=True):
     """What went wrong, and what a person needs to see of it."""
 
-    message: str
     code: int | UnsetType = UNSET
+    message: str
     excerpt: str | UnsetType = UNSET
     tail: str | UnsetType = UNSET
     hint: str | UnsetType = UNSET

@@ -219,7 +219,6 @@ async def _classic_lines(
                     yield _stream(line)
         result = await running.result()
         if options.quiet:
-            yield _encode(wire.BuildLine(aux=wire.BuildAux(id=result.image_id)))
             yield _stream(f"{result.image_id}\n")
             return
         yield _encode(wire.BuildLine(aux=wire.BuildAux(id=result.image_id)))

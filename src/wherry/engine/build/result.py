@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from wherry.build.plan import ImageState
@@ -31,13 +30,10 @@ async def make_image(
     images: Images,
     solved: StageResult,
     epoch: int | None,
-    labels: Mapping[str, str] | None = None,
     build_cache: JsonObject | None = None,
 ) -> Image:
     """The image that a stage's state is. The caller is `images.building`."""
     config = solved.state.config
-    if labels:
-        config = replace(config, labels={**config.labels, **labels})
     diff_ids = await solved.chain.diff_ids()
     if epoch is not None:
         created = format_time(epoch * 1_000_000_000)

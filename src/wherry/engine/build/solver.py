@@ -224,6 +224,13 @@ class Build:
                 else:
                     names.append("")
                 classic.append(text)
+            if index == self.target.index:
+                for at, (name, value) in enumerate(
+                    sorted(self._options.labels.items()), len(stage.instructions) + 1
+                ):
+                    self._numbers[index, at] = first + len(names)
+                    names.append("")
+                    classic.append(f"LABEL {name}={value}")
         self.times = {number: StepTime(name) for number, name in enumerate(names, first) if name}
         return Planned(names=tuple(names), classic=tuple(classic))
 
@@ -273,10 +280,30 @@ class Build:
         for step in triggers:
             result = await self._solve_step(step, number, result, no_cache=no_cache)
         self._finish(number, started, result.shown, cached=False)
+        if stage.index == self.target.index:
+            steps = (*steps, *self._label_steps(stage, plan.state))
         for at, step in enumerate(steps, 1):
             number = self._numbers[stage.index, at]
             result = await self._solve_step(step, number, result, no_cache=no_cache)
         return result
+
+    def _label_steps(self, stage: Stage, state: ImageState) -> tuple[Step, ...]:
+        """`--label`: steps of the target that only the classic builder shows, and no history."""
+        steps: list[Step] = []
+        for name, value in sorted(self._options.labels.items()):
+            labels = {**state.config.labels, name: value}
+            state = replace(state, config=replace(state.config, labels=labels))
+            place = stage.from_.source
+            steps.append(
+                Step(
+                    name=f"LABEL {name}={value}",
+                    created_by="",
+                    start=place.start,
+                    end=place.end,
+                    state=state,
+                )
+            )
+        return tuple(steps)
 
     async def _solve_base(self, reference: Reference) -> StageResult:
         if reference.kind == "stage":

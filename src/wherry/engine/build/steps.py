@@ -113,7 +113,7 @@ class Steps:
 
     def _solve_config(self, step: Step, before: StageResult, *, no_cache: bool) -> Solved:
         """A step that only changes the config: the cache knows when it was first done."""
-        key = cachekey.digest_of(["config", before.shown, before.key, step.created_by])
+        key = cachekey.digest_of(["config", before.shown, before.key, step.created_by or step.name])
         record = None if no_cache else self._find(key)
         if record is not None and self.epoch is None:
             return Solved(chain=before.chain, key=before.key, cached=True, created=record.created)
