@@ -12,9 +12,9 @@ import marshal
 
 from wherry.lib.jsonvalue import JsonObject
 from wherry.runtime.cgroups import open_cgroup
-from wherry.runtime.plan import build_late, build_plan
+from wherry.runtime.plan import build_late, build_plan, process_steps
 from wherry.runtime.root import EmptyRoot
-from wherry.runtime.spec import parse_spec
+from wherry.runtime.spec import parse_process, parse_spec
 
 _CAPABILITIES = ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
@@ -27,6 +27,7 @@ def rehearse(times: int = 1) -> None:
         spec = parse_spec(marshal.loads(marshal.dumps(document)))  # noqa: S302 # our own
         build_late(spec, EmptyRoot(), cgroup, ()).describe()
         build_plan(spec, EmptyRoot(), cgroup).describe()
+        process_steps(parse_process(document["process"]), None)
 
 
 def _mount(destination: str, kind: str, *options: str) -> JsonObject:

@@ -12,8 +12,8 @@ Which specifications are of one class is the caller's to know (`wherry.shim.slot
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
-import select
 
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_objects
 from wherry.runtime.cgroups import Cgroup
@@ -38,6 +38,10 @@ from wherry.runtime.root import EmptyRoot, Root
 from wherry.runtime.spec import parse_spec
 
 
+class StageLost(Exception):
+    """The init that waited was killed by somebody: nothing has happened, a start without it may be tried."""
+
+
 class Stage:
     """An init that waits for its container."""
 
@@ -50,12 +54,6 @@ class Stage:
         self.orders = orders
         for fd in (launched.root, launched.devpts):
             os.close(fd)
-
-    def is_alive(self) -> bool:
-        """Whether it still waits."""
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return not poll.poll(0)
 
 
 def stage(document: JsonObject, cgroup: Cgroup) -> Stage:
@@ -88,7 +86,10 @@ def stage(document: JsonObject, cgroup: Cgroup) -> Stage:
 def launch_staged(
     waiting: Stage, oci: JsonValue, interfaces: JsonValue, *, root: Root, stdio: Stdio | None
 ) -> Launched:
-    """As `launch`, in a waiting init, which is used up; its groups are the container's from the start."""
+    """As `launch`, in a waiting init, which is used up; its groups are the container's from the start.
+
+    Raises StageLost too.
+    """
     context = Context()
     context.stdio = stdio
     step = "order"
@@ -113,20 +114,26 @@ def launch_staged(
         send_order(waiting.orders, *pack_descriptors(context))
         os.close(context.report)
         context.report = -1
-        answer = receive_order(waiting.orders)
+        try:
+            answer = receive_order(waiting.orders)
+        except ConnectionResetError:
+            answer = None
         if answer is not None:
             context.devpts = answer[1].pop()
             if spec.process.terminal:
                 step = "console"
                 open_console(context, spec.process, context.devpts)
-                send_order(waiting.orders, {}, [context.terminal])
+                with contextlib.suppress(BrokenPipeError):  # its record says more
+                    send_order(waiting.orders, {}, [context.terminal])
         await_exec(report)
         if answer is None:
-            raise StepError("", "the process that was made ahead has died")
+            raise StageLost
     except BaseException as error:
         end_process(waiting.pid)
         context.close()
         forget(waiting.cgroup)
+        if step in {"order", "init"} and isinstance(error, BrokenPipeError):
+            raise StageLost from error
         if isinstance(error, (OSError, StepError, ValueError)):
             raise LaunchError(step, *describe_exception(error)) from error
         raise

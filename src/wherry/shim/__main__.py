@@ -10,4 +10,4 @@ if __name__ == "__main__":
     sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
     from wherry.shim.spawner import run_spawner
 
-    run_spawner(int(sys.argv[-1]))
+    run_spawner(sys.argv[-2], int(sys.argv[-1]))

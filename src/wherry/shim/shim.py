@@ -71,7 +71,7 @@ def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
         os.setsid()
         wake_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # Without the enums of the signal module, whose memory would be the shim's own.
-        _signal.signal(signal.SIGCHLD, _ignore_signal)
+        _signal.signal(signal.SIGCHLD, ignore_signal)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
         helper = Helper(lambda channel: start_container(control_fd, channel))
@@ -80,14 +80,14 @@ def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
         if started is not None and "staged" in started.body:
             slot_path = get_str(started.body, "staged")
             started = helper.wait()
-        helper.wait_for_end()
         if started is not None:
             title.write(f"wherry-shim {get_str(started.body, 'folder')}")
-            _sleep(started, [control_fd, wake_fd])
+            _sleep(started, helper, control_fd, wake_fd)
             engine = Channel(socket.socket(fileno=control_fd), is_inherited=True)
             Shim(engine, started, wake_fd).run()
         elif slot_path:
             # The start has failed, or an unused slot is not wanted any more: nothing of it stays.
+            helper.wait_for_end()
             bury_cgroup(open_cgroup(slot_path))
         status = 0
     except BaseException:  # noqa: BLE001 # the shim's edge: a traceback is all that can be left
@@ -97,24 +97,33 @@ def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
         os._exit(status)
 
 
-def _sleep(started: Message, fds: list[int]) -> None:
+def _sleep(started: Message, helper: Helper, control_fd: int, wake_fd: int) -> None:
     """Until there is something to do: a container that is idle from the start keeps its shim as small as it is now.
 
-    What a `Shim` touches of Python would be memory of its own, four times of what it takes until here.
+    What a `Shim` touches of Python is memory of its own, more than all it takes until here.
     """
     body = started.body
     if get_objects(body, "attachments"):
         return
     names = get_strings(body, "fds")
-    watched = ("stdout", "stderr")
+    folder_and_listener = 2
     poll = select.poll()
-    for fd in fds + [started.fds[2 + names.index(name)] for name in watched if name in names]:
+    for fd in (
+        control_fd,
+        wake_fd,
+        started.fds[1],  # the listener
+        *(
+            started.fds[folder_and_listener + names.index(name)]
+            for name in ("stdout", "stderr")
+            if name in names
+        ),
+    ):
         poll.register(fd, select.POLLIN)
-    poll.register(started.fds[1], select.POLLIN)  # the listener
-    with contextlib.suppress(BlockingIOError):
-        os.read(fds[1], 4096)  # the helper's end
-    if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        poll.poll()
+    while [fd for fd, _ in poll.poll()] == [wake_fd]:
+        os.read(wake_fd, 4096)
+        helper.reap()
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
 
 
 class _Gone(Exception):
@@ -605,7 +614,7 @@ _Answer = tuple[dict[str, object], list[int]]
 _DONE: _Answer = ({}, [])
 
 
-def _ignore_signal(_number: int, _frame: object) -> None:
+def ignore_signal(_number: int, _frame: object) -> None:
     """SIGCHLD's handler: only that there is one makes the wake-up descriptor readable."""
 
 

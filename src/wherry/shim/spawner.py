@@ -22,14 +22,16 @@ from wherry.runtime.errors import SpecError
 from wherry.runtime.rehearsal import rehearse
 from wherry.runtime.seccomp import DEFAULT_PROFILE, build_filter
 from wherry.shim.protocol import MSG_CMSG_CLOEXEC
+from wherry.shim.rehearsal import rehearse_shim
 from wherry.shim.shim import run_shim
 
 READY = b"ready"
 _RIGHTS_SPACE = socket.CMSG_SPACE(4)
+_REHEARSALS = 16  # CPython 3.11 specialises in the eighth run
 _DEFAULT_CAPABILITIES = 0xA80425FB  # Docker's fourteen
 
 
-def run_spawner(control_fd: int) -> None:
+def run_spawner(run_dir: str, control_fd: int) -> None:
     """Serves the engine on its connection until that closes. Never returns in a shim."""
     # The end of the engine's connection ends this process; shims inherit what is ignored here.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -38,8 +40,8 @@ def run_spawner(control_fd: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
     _raise_oom_score()
+    _prepare(run_dir, control_fd)
     control = socket.socket(fileno=control_fd)
-    _fill_caches()
     title = TitleRoom()
     gc.collect()
     gc.freeze()
@@ -58,12 +60,13 @@ def run_spawner(control_fd: int) -> None:
         os.close(shim_fd)
 
 
-def _fill_caches() -> None:
-    """What every start would find out anew: where cgroups are, the filter of an ordinary container."""
+def _prepare(run_dir: str, control_fd: int) -> None:
+    """What every start would find out anew: where cgroups are, the filter of an ordinary container, its own ways."""
     with contextlib.suppress(OSError, SpecError):
         hierarchies()
         build_filter(DEFAULT_PROFILE, _DEFAULT_CAPABILITIES)
-        rehearse(times=20)
+        rehearse(_REHEARSALS)
+        rehearse_shim(run_dir, control_fd, _REHEARSALS)
 
 
 def _raise_oom_score() -> None:

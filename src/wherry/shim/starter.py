@@ -39,7 +39,7 @@ from wherry.runtime.interface import decode_interface
 from wherry.runtime.launch import Launched, execute, launch
 from wherry.runtime.root import DirectoryRoot, OverlayRoot, Root
 from wherry.runtime.spec import parse_process, parse_spec
-from wherry.runtime.staging import Stage, launch_staged, stage
+from wherry.runtime.staging import Stage, StageLost, launch_staged, stage
 from wherry.shim.program import ProgramFds
 from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pair, receive_blocking
 from wherry.shim.record import FILE_NAMES, SOCKET_NAME, STATE_NAME, ShimState, write_record
@@ -85,6 +85,11 @@ class Helper:
         """Blocking; reaps it."""
         os.waitpid(self.pid, 0)
 
+    def reap(self) -> None:
+        """If it has ended. Idempotent."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+
 
 def start_container(engine_fd: int, shim: Channel) -> None:
     """Obeys the engine's first order to launch, and one to stage before that."""
@@ -116,6 +121,8 @@ def start_container(engine_fd: int, shim: Channel) -> None:
         return
     names, fds = start.fds.pack()
     shared = [os.dup(program.pidfd), *start.fds.resolver()]
+    # Before the shim knows: what that says of the container's end must not overtake this.
+    engine.send({"re": number, "pid": program.pid}, shared)
     shim.send(
         {
             "pid": program.pid,
@@ -127,8 +134,6 @@ def start_container(engine_fd: int, shim: Channel) -> None:
         },
         [start.traces.folder_fd, start.traces.listener.detach(), *fds, *order.fds],
     )
-    # After the shim was told: whatever the engine asks it next finds a container.
-    engine.send({"re": number, "pid": program.pid}, shared)
 
 
 def start_exec(
@@ -220,9 +225,10 @@ class _ContainerStart:
         body = self._body
         root = _decode_root(get_object(body, "root"))
         if self._waiting is not None:
-            return launch_staged(
-                self._waiting, body.get("oci"), body.get("interfaces"), root=root, stdio=stdio
-            )
+            with contextlib.suppress(StageLost):
+                return launch_staged(
+                    self._waiting, body.get("oci"), body.get("interfaces"), root=root, stdio=stdio
+                )
         return launch(
             parse_spec(body.get("oci")),
             root=root,

@@ -217,14 +217,17 @@ class Cgroup:
                 os.close(pidfd)
 
     def oom_kills(self) -> int:
-        """How many processes the kernel has killed for memory."""
+        """How many processes the kernel has killed for memory; 0 when the group is gone."""
         if "memory" in self._directories:
             file = f"{self._directories['memory']}/memory.oom_control"
         elif self._unified:
             file = f"{self._unified}/memory.events"
         else:
             return 0
-        return read_table(file).get("oom_kill", 0)
+        try:
+            return read_table(file).get("oom_kill", 0)
+        except FileNotFoundError:
+            return 0
 
     def stats(self) -> CgroupStats:
         """What the group uses and has used."""
