@@ -11,7 +11,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from wherry.lib.jsonvalue import JsonObject
 from wherry.model.errors import (
@@ -29,6 +28,7 @@ from wherry.registry.endpoints import (
     Endpoint,
     RegistryConfig,
     parse_address,
+    parse_url,
     split_host_port,
 )
 from wherry.registry.errors import (
@@ -94,6 +94,7 @@ class Registries:
         self, domain: str, credentials: Credentials = ANONYMOUS, *, mirrors: bool = True
     ) -> list[RegistryClient]:
         """Whom to ask for a registry, in order: mirrors (only for reading), then the registry itself."""
+        parse_url(f"https://{domain}")
         endpoints = self.config.endpoints_for(domain, await self._resolve(domain))
         return [
             RegistryClient(
@@ -116,7 +117,7 @@ class Registries:
                 found = await asyncio.get_running_loop().getaddrinfo(
                     host, None, type=socket.SOCK_STREAM
                 )
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, UnicodeError):  # UnicodeError: no name that DNS could know
             return ()  # a proxy may know the name; the request itself says so otherwise
         return tuple(str(entry[4][0]) for entry in found)
 
@@ -145,11 +146,12 @@ class Registries:
     async def open_url(self, url: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
         """The whole URL and its content, for `docker import URL`. Raises EngineError, in the block too."""
         whole = url if "://" in url else f"http://{url}"
-        parts = urlsplit(whole)
-        if not parts.hostname:
+        if whole in {"http://", "https://"}:
             raise Internal(f'Get "{whole.rstrip("/")}": http: no Host in request URL')
-        if parts.scheme not in {"http", "https"}:
-            raise Internal(f'Get "{whole}": unsupported protocol scheme "{parts.scheme}"')
+        scheme = whole.partition("://")[0].lower()
+        if scheme not in {"http", "https"}:
+            raise Internal(f'Get "{whole}": unsupported protocol scheme "{scheme}"')
+        parts = parse_url(whole)
         endpoint = Endpoint(url=f"{parts.scheme}://{parts.netloc}")
         try:
             async with self._transport.request(endpoint, "GET", whole) as response:
@@ -164,6 +166,7 @@ class Registries:
     async def login(self, credentials: Credentials) -> str:
         """Whether the registry takes these credentials; returns an identity token or an empty string."""
         domain = normalize_server(credentials.server_address)
+        parse_url(f"https://{domain}")
         last: RegistryFailure | None = None
         for endpoint in self.config.endpoints_for(domain, await self._resolve(domain)):
             if endpoint.is_mirror:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 from wherry.lib.jsonvalue import JsonError, JsonObject, JsonValue, get_object, get_str
+from wherry.model.errors import InvalidArgument
 from wherry.registry.challenge import Challenge, merge_scopes
-from wherry.registry.endpoints import DOCKER_HUB, Endpoint
+from wherry.registry.endpoints import DOCKER_HUB, Endpoint, parse_url
 from wherry.registry.errors import ContentMismatch, NoCredentials, ResponseError, TokenRefused
 from wherry.registry.transport import Response, Transport, redact
 
@@ -183,8 +184,11 @@ class Authorizer:
         return await self._post_token(realm, service, scopes)
 
     def _check_realm(self, realm: str) -> None:
-        parts = urlsplit(realm)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = parse_url(realm)
+        except InvalidArgument as exc:
+            raise ContentMismatch(f"registry names no usable token realm: {exc}") from exc
+        if parts.scheme not in {"http", "https"}:
             raise ContentMismatch(f'registry names no usable token realm: "{redact(realm)}"')
         secret = self._credentials.basic or self.refresh_token
         downgrade = parts.scheme == "http" and self._endpoint.url.startswith("https:")

@@ -297,7 +297,10 @@ class RegistryClient:
                 following = _LINK_NEXT.search(response.header("Link"))
             if following is None:
                 break
-            url = urljoin(url, following.group(1))
+            try:
+                url = urljoin(url, following.group(1))
+            except ValueError as exc:
+                raise ContentMismatch(f"list of tags has a malformed Link: {exc}") from exc
             if not same_origin(url, self.endpoint.url):
                 raise ContentMismatch(f"list of tags goes on at {redact(url)}: refused")
         return tuple(dict.fromkeys(tags))

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from wherry.model.errors import InvalidArgument
 
@@ -136,6 +136,19 @@ def _origin_endpoints(domain: str, *, insecure: bool) -> tuple[Endpoint, ...]:
         return (Endpoint(url=f"https://{_HUB_HOST}"),)
     secure = Endpoint(url=f"https://{domain}", verify_tls=not insecure)
     return (secure, Endpoint(url=f"http://{domain}", verify_tls=False)) if insecure else (secure,)
+
+
+def parse_url(url: str) -> SplitResult:
+    """A URL of a person or a registry, whose host and port can be read. Raises InvalidArgument."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # both are read only now, and may raise
+        if not host:
+            raise ValueError("no host")
+    except ValueError as exc:
+        shown = url.partition("?")[0].rpartition("@")[2]
+        raise InvalidArgument(f'parse "{shown}": {exc}') from exc
+    return parts
 
 
 def split_host_port(text: str) -> tuple[str, str]:

@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from wherry.lib.blocking import run_blocking
+from wherry.model.errors import InvalidArgument
 from wherry.registry.challenge import Challenge, parse_challenges
-from wherry.registry.endpoints import Endpoint, RegistryConfig, build_tls_context, find_proxy
+from wherry.registry.endpoints import (
+    Endpoint,
+    RegistryConfig,
+    build_tls_context,
+    find_proxy,
+    parse_url,
+)
 from wherry.registry.errors import (
     ConnectionFailed,
     ContentMismatch,
@@ -82,7 +89,15 @@ class Response:
         target = self.header("Location")
         if not target:
             raise ContentMismatch(f"answer of {self.method} {redact(self.url)} has no Location")
-        return urljoin(self.url, target)
+        try:
+            url = urljoin(self.url, target)
+            parse_url(url)
+        except (ValueError, InvalidArgument) as exc:
+            shown = redact(self.url)
+            raise ContentMismatch(
+                f"answer of {self.method} {shown} has a malformed Location: {exc}"
+            ) from exc
+        return url
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises ContentMismatch when it is longer than `limit` bytes."""
@@ -248,14 +263,20 @@ def same_origin(one: str, other: str) -> bool:
 
 
 def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
+    try:
+        parts = parse_url(url)
+    except InvalidArgument:
+        return url, "", 0  # that of nothing else
     default = 443 if parts.scheme == "https" else 80
     return parts.scheme, parts.hostname or "", parts.port or default
 
 
 def redact(url: str) -> str:
     """As messages may show it: without user and password, and without what presigned URLs carry."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a malformed URL"
     host = parts.netloc.rpartition("@")[2]
     shown = [
         (name, value if name in _HARMLESS_PARAMETERS else "REDACTED")

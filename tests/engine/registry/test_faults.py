@@ -683,11 +683,57 @@ def test_any_url_is_opened(stub: StubRegistry, images: FakeImages) -> None:
         with pytest.raises(EngineError, match='unsupported protocol scheme "ftp"'):
             async with services.registries.open_url("ftp://host/a.tar"):
                 pass
-        with pytest.raises(EngineError, match="no Host in request URL"):
+        with pytest.raises(EngineError, match='unsupported protocol scheme "file"'):
             async with services.registries.open_url("file:///etc/passwd"):
+                pass
+        with pytest.raises(EngineError, match='Get "http:": http: no Host in request URL'):
+            async with services.registries.open_url(""):
                 pass
 
     with_services(images, work)
+
+
+MALFORMED = ("http://[", "http://a:b/", "http://a:99999/", "http://" + "a" * 70 + "/")
+
+
+@pytest.mark.parametrize("url", [*MALFORMED, "http:///x"])
+def test_malformed_urls_of_people_are_refused_with_one_sentence(
+    images: FakeImages, url: str
+) -> None:
+    async def work(services: Services) -> None:
+        with pytest.raises(EngineError):
+            async with services.registries.open_url(url):
+                pass
+        host = url.removeprefix("http://").partition("/")[0]
+        with pytest.raises(EngineError):
+            await services.distribution.search(f"{host}:/x", credentials=Credentials())
+        with pytest.raises(EngineError):
+            await services.registries.login(Credentials(server_address=f"{host}:"))
+
+    with_services(images, work)
+
+
+@pytest.mark.parametrize("url", MALFORMED)
+def test_malformed_urls_of_a_registry_are_refused_with_one_sentence(
+    stub: StubRegistry, images: FakeImages, url: str
+) -> None:
+    stub.rules.append(lambda _: Answer(status=307, headers={"Location": url}))
+    with pytest.raises(EngineError):
+        pull(images, f"{stub.host}/app:v1")
+    challenge = f'Bearer realm="{url}",service="s"'
+    stub.rules[0] = lambda _: Answer(status=401, headers={"WWW-Authenticate": challenge})
+    with pytest.raises(EngineError):
+        pull(images, f"{stub.host}/app:v1")
+    stub.rules[0] = lambda _: Answer(
+        headers={"Link": f'<{url}>; rel="next"'}, body=b'{"name": "app", "tags": ["v1"]}'
+    )
+    with pytest.raises(EngineError):
+        pull(images, f"{stub.host}/app", all_tags=True)
+
+
+def test_a_registry_at_a_port_that_cannot_be(images: FakeImages) -> None:
+    with pytest.raises(EngineError, match="Port out of range"):
+        pull(images, "registry.invalid:99999/app:v1")
 
 
 def test_a_proxy_of_the_environment_is_used(stub: StubRegistry, images: FakeImages) -> None:
