@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -447,3 +448,52 @@ def test_volumes_are_gone_with_the_container_and_prunes_are_told(api: Api, engin
     assert order.index("mount") < order.index("start") < order.index("unmount")
     pruned = [event["Type"] for event in seen if event["Action"] == "prune"]
     assert pruned == ["container", "volume", "network", "image"]
+
+
+def test_volumes_that_are_mounts(api: Api, engine: Engine, tmp_path: Path) -> None:
+    def create(name: str, **options: str) -> tuple[int, str]:
+        return api.refuse("POST", "/volumes/create", {"Name": name, "DriverOpts": options})
+
+    for options, sentence in (
+        ({"foo": "bar"}, 'create bad: invalid option: "foo"'),
+        ({"size": "1m"}, "create bad: quota size requested but no quota support"),
+        ({"type": "tmpfs"}, 'create bad: missing required option: "device"'),
+        ({"device": "/x", "o": "bind"}, 'create bad: missing required option: "type"'),
+    ):
+        assert create("bad", **options) == (400, sentence)
+    (tmp_path / "kept").write_text("by the machine")
+    create("memory", type="tmpfs", device="tmpfs", o="size=1m,uid=1000,noexec")
+    create("folder", type="none", device=str(tmp_path), o="bind,ro")
+    create("missing", type="none", device=str(tmp_path / "nope"), o="bind")
+    volumes = ("-v", "memory:/m", "-v", "folder:/f")
+    try:
+        script = (
+            "touch /m/x; stat -c %u /m; grep ' /m ' /proc/mounts | grep -o 'noexec.*size=1024k'; "
+            "cat /f/kept; touch /f/no"
+        )
+        result = engine.run(
+            "docker", "run", "--rm", *volumes, "busybox", "sh", "-c", script, check=False
+        )
+        assert result.stdout.splitlines() == [
+            "1000",
+            "noexec,relatime,size=1024k",
+            "by the machine",
+        ]
+        assert "Read-only file system" in result.stderr
+        engine.docker("run", "-d", "--name", "one", *volumes, "busybox", "sleep", "60")
+        engine.docker("run", "--rm", *volumes, "busybox", "touch", "/m/seen")
+        engine.restart()
+        assert engine.docker("exec", "one", "ls", "/m") == "seen"
+        assert engine.docker("run", "--rm", *volumes, "busybox", "ls", "/m") == "seen"
+        engine.docker("rm", "-f", "one")
+        assert engine.docker("run", "--rm", *volumes, "busybox", "ls", "/m") == ""
+        failed = engine.run("docker", "run", "--rm", "-v", "missing:/m", "busybox", check=False)
+        place = engine.root / "volumes" / "missing" / "_data"
+        assert (
+            f"error while mounting volume '{place}': failed to mount local volume: mount "
+            f"{tmp_path / 'nope'}:{place}, flags: 0x1000: no such file or directory"
+        ) in failed.stderr
+    finally:
+        engine.docker("volume", "rm", "memory", "folder", "missing")
+    assert not any("/volumes/" in mount for mount in engine.mounts())
+    assert (tmp_path / "kept").exists()

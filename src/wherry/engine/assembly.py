@@ -79,6 +79,7 @@ class ContainerServices:
             roster=roster,
             images=images,
             networks=networks,
+            volumes=volumes,
             shims=shims,
             events=events,
             health=self._health,

@@ -26,6 +26,7 @@ from wherry.model.errors import (
 )
 from wherry.model.volume import Volume
 from wherry.volume.local import LocalVolumes
+from wherry.volume.mounted import MountFailed, check_options, mount_volume, unmount_volume
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Volumes:
         self._local = LocalVolumes(root)
         self._records = dict(self._table.items())
         self._users: dict[str, set[str]] = {}
+        self._mounting = asyncio.Lock()
 
     async def ensure(
         self,
@@ -75,12 +77,11 @@ class Volumes:
             )
         present = self._records.get(name)
         if present is not None:
-            if options and dict(options) != dict(present.options or {}):
-                raise Conflict(f"create {name}: conflict: volume name must be unique")
             return present
-        if options:
-            unknown = next(iter(options))
-            raise InvalidArgument(f'create {name}: invalid option: "{unknown}"')
+        try:
+            check_options(options or {})
+        except InvalidArgument as exc:
+            raise InvalidArgument(f"create {name}: {exc}") from exc
         try:
             path = await asyncio.to_thread(self._local.make, name)
         except OSError as exc:
@@ -128,6 +129,32 @@ class Volumes:
             if not holders:
                 del self._users[name]
 
+    async def mount(self, name: str) -> None:
+        """Before a run: what the volume's options name is mounted on its directory; idempotent. Raises Internal."""
+        volume = self._records.get(name)
+        if volume is None or not volume.options:
+            return
+        async with self._mounting:
+            try:
+                await asyncio.to_thread(mount_volume, Path(volume.mountpoint), volume.options)
+            except MountFailed as exc:
+                raise Internal(
+                    f"error while mounting volume '{volume.mountpoint}': "
+                    f"failed to mount local volume: {exc}"
+                ) from exc
+
+    async def unmount(self, name: str, is_used: Callable[[], bool]) -> None:
+        """After a run, unless another one has the volume; idempotent."""
+        volume = self._records.get(name)
+        if volume is None or not volume.options:
+            return
+        async with self._mounting:
+            if not is_used():
+                try:
+                    await asyncio.to_thread(unmount_volume, Path(volume.mountpoint))
+                except OSError as exc:
+                    logger.warning("unmount volume %s: %s", name, exc)
+
     async def size(self, name: str) -> int:
         """Bytes in the volume."""
         return await asyncio.to_thread(self._local.size, name)
@@ -141,6 +168,8 @@ class Volumes:
         if holders:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(holders)}]")
         try:
+            if volume.options:  # before anything below it is deleted
+                await asyncio.to_thread(unmount_volume, Path(volume.mountpoint))
             await asyncio.to_thread(self._local.empty, name)
             self._table.delete(name)
             self._records.pop(name, None)

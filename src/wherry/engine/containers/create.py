@@ -314,11 +314,13 @@ class Creator:
             and bool(mount.volume_options.subpath)
         )
         if request.copies and not has_subpath:
+            await self._volumes.mount(volume.name)
             wanted = await run_blocking(
                 needs_copy, root.lowers, point.destination, volume.mountpoint
             )
             if wanted:
                 await populate_volume(root, point.destination, volume.mountpoint)
+            await self._volumes.unmount(volume.name, lambda: self._roster.runs_with(volume.name))
         return replace(point, source=volume.mountpoint)
 
 

@@ -90,6 +90,15 @@ class Roster:
     def __len__(self) -> int:
         return len(self._handles)
 
+    def runs_with(self, volume: str, *, but: str = "") -> bool:
+        """Whether a container that runs or starts has the volume, other than `but`."""
+        return any(
+            point.type == "volume" and point.name == volume
+            for handle in self
+            if handle.id != but and (handle.shim is not None or handle.record.state.starting)
+            for point in handle.record.mount_points
+        )
+
     def get(self, ref: str) -> ContainerHandle:
         """By id, name (a leading slash is Docker's) or unique id prefix. Raises NoSuchContainer."""
         found = self.find(ref)

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from wherry.engine.clock import format_time, now, parse_time
@@ -37,9 +38,10 @@ from wherry.engine.containers.notices import (
     publish_container,
     publish_mounts,
     publish_unmounts,
+    volumes_of,
 )
 from wherry.engine.containers.restart_policy import next_start
-from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher
+from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher, VolumeSource
 from wherry.engine.containers.spec import SpecInputs, build_spec
 from wherry.engine.containers.wait import answer_end, answer_removal
 from wherry.engine.events import Events
@@ -91,6 +93,7 @@ class Lifecycle:
         roster: Roster,
         images: ImageSource,
         networks: NetworkAttacher,
+        volumes: VolumeSource,
         shims: Launcher,
         events: Events,
         health: HealthChecks,
@@ -102,6 +105,7 @@ class Lifecycle:
         self._roster = roster
         self._images = images
         self._networks = networks
+        self._volumes = volumes
         self._shims = shims
         self._events = events
         self._health = health
@@ -143,6 +147,8 @@ class Lifecycle:
         self._roster.replace(handle, state.begin_start(handle.record))
         publish_mounts(self._events, handle.record)
         try:
+            for point in volumes_of(handle.record):
+                await self._volumes.mount(point.name)
             shim = await self._launch(handle)
         except BaseException as exc:
             await self._fail_start(handle, exc)
@@ -265,7 +271,7 @@ class Lifecycle:
         record = handle.record
         await self._disconnect(record)
         self._host.release(record)
-        publish_unmounts(self._events, record)
+        await self._unmount_volumes(handle, record)
         exit_code = exc.exit_code if isinstance(exc, StartFailed) else 128
         sentence = str(exc) if isinstance(exc, EngineError) else f"{type(exc).__name__}: {exc}"
         self._roster.replace_anyway(
@@ -364,7 +370,7 @@ class Lifecycle:
         self._resolvers.stop(handle.id)
         await self._disconnect(before)
         self._host.release(before)
-        publish_unmounts(self._events, before)
+        await self._unmount_volumes(handle, before)
         handle.teardown = self._tasks.promise(_tear_down(handle, release), f"free {handle.id}")
         answer_end(handle, WaitResult(exit_code=exit_code, error=exit_record.error))
         if delay_s is not None:
@@ -373,6 +379,13 @@ class Lifecycle:
             )
         elif record.host_config.auto_remove:
             self._tasks.spawn(self._discard_ended(handle), f"remove {handle.id}")
+
+    async def _unmount_volumes(self, handle: ContainerHandle, record: Container) -> None:
+        publish_unmounts(self._events, record)
+        for point in volumes_of(record):
+            await self._volumes.unmount(
+                point.name, partial(self._roster.runs_with, point.name, but=handle.id)
+            )
 
     def _next_start(self, handle: ContainerHandle, exit_code: int, ran_s: float) -> float | None:
         record = handle.record

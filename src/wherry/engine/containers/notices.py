@@ -30,7 +30,7 @@ def publish_container(
 
 def publish_mounts(events: Events, container: Container) -> None:
     """A run takes its volumes."""
-    for point in _volumes(container):
+    for point in volumes_of(container):
         events.publish(
             "volume",
             "mount",
@@ -47,12 +47,13 @@ def publish_mounts(events: Events, container: Container) -> None:
 
 def publish_unmounts(events: Events, container: Container) -> None:
     """A run has let go of them."""
-    for point in _volumes(container):
+    for point in volumes_of(container):
         events.publish(
             "volume", "unmount", point.name, {"container": container.id, "driver": point.driver}
         )
 
 
-def _volumes(container: Container) -> list[MountPoint]:
+def volumes_of(container: Container) -> list[MountPoint]:
+    """Its volumes, in the order of their places."""
     points = [point for point in container.mount_points if point.type == "volume"]
     return sorted(points, key=lambda point: point.destination)

@@ -6,7 +6,7 @@ meet them; tests use fakes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from wherry.engine.shims import ExitRecord, ShimHandle, ShimRequest
@@ -97,6 +97,12 @@ class VolumeSource(Protocol):
 
     def release(self, name: str, container_id: str) -> None:
         """Ends a use."""
+
+    async def mount(self, name: str) -> None:
+        """Before a run; idempotent. Raises Internal."""
+
+    async def unmount(self, name: str, is_used: Callable[[], bool]) -> None:
+        """After a run; idempotent."""
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Raises Conflict while it is used."""
