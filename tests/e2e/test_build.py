@@ -425,6 +425,10 @@ def test_named_contexts(engine: Engine, busybox: str, context: Path) -> None:
         client="wherry",
     )
     assert output_of(engine, "named") == "named\n"
+    # A folder can be the root of a stage.
+    write(context, f"FROM extra AS root\nFROM {busybox}\nCOPY --from=root / /all/\nCMD ls /all\n")
+    build(engine, context, "-t", "named", "--build-context", f"extra={extra}", client="wherry")
+    assert output_of(engine, "named") == "file\n"
 
 
 @pytest.fixture

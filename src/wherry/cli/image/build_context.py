@@ -188,6 +188,10 @@ def _add_named(context: Context, named: list[str]) -> None:
         if value.startswith(("docker-image://", *REMOTE_PREFIXES)):
             context.named[name] = value
             continue
+        if value.startswith("oci-layout://"):
+            raise CommandFailed(
+                f"build context {name}: an OCI layout is no context here: load it, and name the image"
+            )
         if not os.path.isdir(value):
             raise CommandFailed(
                 f"failed to get build context {name}: stat {value}: no such file or directory"

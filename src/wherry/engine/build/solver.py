@@ -22,6 +22,7 @@ from wherry.build.parser import parse_dockerfile
 from wherry.build.plan import (
     PROXY_ARGS,
     SCRATCH,
+    CopyStep,
     ImageState,
     RunStep,
     StagePlan,
@@ -59,6 +60,7 @@ from wherry.model.image import HistoryEntry, Image, Platform
 from wherry.model.platforms import format_platform, host_platform, parse_platform
 
 COMMENT = "buildkit.dockerfile.v0"
+EXPORTED = "buildkit.exporter.image.v0"  # of layers that no instruction made
 
 
 @dataclass(slots=True)
@@ -314,17 +316,10 @@ class Build:
         if reference.kind == "named":
             spec = self._options.contexts[self._named_key(reference.name)]
             if not spec.startswith("docker-image://"):
-                raise InvalidArgument(
-                    f"FROM {reference.name}: a folder cannot be the base of a stage"
-                )
+                return await self._solve_folder(reference, self._scratch(chosen))
             reference = Reference(kind="image", name=spec.removeprefix("docker-image://"))
         if reference.kind == "scratch":
-            return StageResult(
-                chain=Chain(),
-                key=cachekey.base_key((), format_platform(chosen or self.platform)),
-                state=SCRATCH,
-                platform=_plain(chosen or self.platform),
-            )
+            return self._scratch(chosen)
         image = await self._image(reference.name, chosen)
         return StageResult(
             chain=Chain.of(image.diff_ids, over_host=image.is_host),
@@ -334,6 +329,31 @@ class Build:
             platform=image.platform,
             base=image,
         )
+
+    def _scratch(self, platform: Platform | None) -> StageResult:
+        return StageResult(
+            chain=Chain(),
+            key=cachekey.base_key((), format_platform(platform or self.platform)),
+            state=SCRATCH,
+            platform=_plain(platform or self.platform),
+        )
+
+    async def _solve_folder(self, reference: Reference, scratch: StageResult) -> StageResult:
+        """A named context that is a folder, a URL or a repository, as the root of a stage."""
+        name = f"local source for {reference.name}"
+        step = CopyStep(
+            name=name,
+            created_by=name,
+            start=0,
+            end=0,
+            state=SCRATCH,
+            source=reference,
+            sources=("/",),
+            destination="/",
+        )
+        done = await self._steps.solve(step, -1, scratch, no_cache=False)
+        entry = HistoryEntry(created=done.created, created_by=name, comment=EXPORTED)
+        return replace(scratch, chain=done.chain, key=done.key, shown=done.key, history=(entry,))
 
     def _base_key(self, image: Image) -> str:
         layers: tuple[str, ...] = image.diff_ids
