@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.harness.traces import sweep
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("wherry", deadline=None)
+settings.load_profile("wherry")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

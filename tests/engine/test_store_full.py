@@ -62,3 +62,14 @@ def test_without_a_reserve_nothing_is_half_written(disk: Path) -> None:
     again = Store(disk / "state.db")
     assert list(Table(again, "things", str).items()) == []
     again.close()
+
+
+def test_it_opens_on_a_full_disk(disk: Path) -> None:
+    store = Store(disk / "state.db")
+    Table(store, "things", str).put("0", "x")
+    store.close()
+    fill(disk)
+    again = Store(disk / "state.db")
+    assert list(Table(again, "things", str).items()) == [("0", "x")]
+    assert not (disk / "state.db-opening").exists()
+    again.close()

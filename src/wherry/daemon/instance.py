@@ -26,8 +26,13 @@ class FolderLock:
             os.close(self._fd)
             process = f" (process {holder})" if holder else ""
             raise Occupied(f"another engine{process} uses {folder}") from exc
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        self._name_holder(f"{os.getpid()}\n".encode())
+
+    def _name_holder(self, name: bytes) -> None:
+        """In place, and not on a disk that is too full for it: the lock holds without."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, name, 0)
+            os.ftruncate(self._fd, len(name))
 
     def close(self) -> None:
         """Gives the folder free."""

@@ -5,7 +5,8 @@ database. `wal_autocheckpoint` is 0 on this connection, since a checkpoint insid
 10 ms on the event loop; `checkpoint()` runs in a worker thread on a connection of its own.
 
 A full disk must not keep the engine from noting how containers end, nor a user from removing what fills
-it: beside the database lies a file that only takes room, and gives it up when a write finds none.
+it: beside the database lies a file that only takes room, and gives it up when a write finds none. Opening needs
+room too, for the index of the log that SQLite makes anew: another such file is for that alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Record = TypeVar("Record")
 logger = logging.getLogger(__name__)
 
 _RESERVE_BYTES = 1 << 20
+_OPENING_BYTES = 128 << 10
 
 
 class Store:
@@ -36,20 +38,37 @@ class Store:
         """Opens or creates the database. Raises sqlite3.DatabaseError when the file is not one."""
         self.path = path
         self._reserve = path.with_name(f"{path.name}-reserve")
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._opening_reserve = path.with_name(f"{path.name}-opening")
         self._depth = 0
         self._written: list[tuple[str, tuple[object, ...]]] = []  # of the transaction under way
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "wal_autocheckpoint=0",
-            "busy_timeout=5000",
-        ):
-            self._connection.execute(f"PRAGMA {pragma}")
+        try:
+            self._connection = self._open()
+        except sqlite3.OperationalError:
+            # Which of its errors says so depends on where SQLite met the full disk.
+            if not _spend(self._opening_reserve):
+                raise
+            logger.warning("open %s: what was kept for this on a full disk is spent", path)
+            self._connection = self._open()
         # A connection that is closed while another holds a lock leaves its descriptor behind until the
         # process ends (POSIX locks belong to processes), so this one stays open too.
         self._checkpointer = sqlite3.connect(path, check_same_thread=False)
         self.checkpoint()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=NORMAL",
+                "wal_autocheckpoint=0",
+                "busy_timeout=5000",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Runs one statement in the current transaction, or on its own. Raises Internal on a full disk."""
@@ -71,24 +90,10 @@ class Store:
                 self._written.append((statement, parameters))
 
     def _spend_reserve(self) -> bool:
-        try:
-            self._reserve.unlink()
-        except OSError:
+        if not _spend(self._reserve):
             return False
         logger.warning("no space left for %s: its reserve is spent", self.path)
         return True
-
-    def _refill_reserve(self) -> None:
-        if self._reserve.exists():
-            return
-        try:
-            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, _RESERVE_BYTES)
-            finally:
-                os.close(fd)
-        except OSError:
-            self._reserve.unlink(missing_ok=True)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -120,12 +125,36 @@ class Store:
         except sqlite3.OperationalError as exc:
             logger.warning("checkpoint %s: %s", self.path, exc)
             return
-        self._refill_reserve()
+        _keep(self._opening_reserve, _OPENING_BYTES)
+        _keep(self._reserve, _RESERVE_BYTES)
 
     def close(self) -> None:
         """Closes the database. No `checkpoint` may be under way."""
         self._checkpointer.close()
         self._connection.close()
+
+
+def _spend(reserve: Path) -> bool:
+    """Whether there was something to spend."""
+    try:
+        reserve.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _keep(reserve: Path, size_bytes: int) -> None:
+    """Sets the room aside, if there is any."""
+    if reserve.exists():
+        return
+    try:
+        fd = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size_bytes)
+        finally:
+            os.close(fd)
+    except OSError:
+        reserve.unlink(missing_ok=True)
 
 
 class Table(Generic[Record]):
