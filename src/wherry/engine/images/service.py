@@ -688,7 +688,7 @@ class Images:
         return problems
 
     async def prune(self, filters: Filters | None = None) -> tuple[list[Deleted], int]:
-        """Removes unused images; returns what `rmi` would have said, and the bytes freed."""
+        """Removes unused images; returns what `rmi` would have said, and the bytes of their layers."""
         chosen = listing.select_prunable(
             self.all(),
             filters or {},
@@ -696,6 +696,7 @@ class Images:
             parents=self._parents(),
         )
         deleted: list[Deleted] = []
+        sizes = self._sizes()
         with self.collector.hold():
             for image in chosen:
                 refs = (*image.repo_tags, *image.repo_digests) or (image.id,)
@@ -704,7 +705,10 @@ class Images:
                         deleted += await self.remove(ref)
                     except (Conflict, NoSuchImage):
                         continue  # another of them went first, or it is used after all
-        reclaimed = self.collect()
+            # Not what a sweep takes: that comes when the last who holds it off has ended.
+            _, needed = self._needs()
+        gone = {diff_id for image in chosen for diff_id in image.diff_ids} - needed
+        reclaimed = sum(sizes.get(diff_id, 0) for diff_id in gone)
         self._publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return deleted, reclaimed
 
