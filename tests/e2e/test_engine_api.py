@@ -497,3 +497,75 @@ def test_volumes_that_are_mounts(api: Api, engine: Engine, tmp_path: Path) -> No
         engine.docker("volume", "rm", "memory", "folder", "missing")
     assert not any("/volumes/" in mount for mount in engine.mounts())
     assert (tmp_path / "kept").exists()
+
+
+def test_donors_of_namespaces_are_known_by_id(api: Api, engine: Engine) -> None:
+    donor = api.create(HostConfig={"IpcMode": "shareable"})
+    engine.docker("rename", donor, "giver")
+    engine.docker("start", "giver")
+    modes = ("NetworkMode", "PidMode", "IpcMode")
+    takers = {mode: api.create(HostConfig={mode: "container:giver"}) for mode in modes}
+    engine.docker("rename", "giver", "other")
+    for mode, taker in takers.items():
+        assert part(api.inspect(taker), "HostConfig")[mode] == f"container:{donor}"
+        assert api.ask("POST", f"/containers/{taker}/start")[0] == 204
+        engine.docker("kill", taker)
+    engine.docker("kill", "other")
+    for mode, answer in (
+        (
+            "NetworkMode",
+            (
+                409,
+                (
+                    "cannot join network namespace of a non running container: "
+                    "container other is exited"
+                ),
+            ),
+        ),
+        ("PidMode", (500, f"failed to join PID namespace: container {donor} is not running")),
+        ("IpcMode", (409, f"failed to join IPC namespace: container {donor} is not running")),
+    ):
+        assert api.refuse("POST", f"/containers/{takers[mode]}/start") == answer
+
+
+def test_an_attach_to_no_stream_ends(api: Api, engine: Engine) -> None:
+    identity = api.create()
+    engine.docker("start", identity)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(engine.socket))
+        client.sendall(
+            f"POST /containers/{identity}/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: d\r\n\r\n".encode()
+        )
+        answer = b""
+        while piece := client.recv(4096):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_the_condition_of_wait_came_with_1_30(api: Api) -> None:
+    identity = api.create()
+    path = f"containers/{identity}/wait?condition=next-exit"
+    assert api.ask("POST", f"/v1.29/{path}") == (200, {"StatusCode": 0})
+
+
+def test_donors_that_cannot_be_joined(api: Api) -> None:
+    donor = api.create()
+    api.ask("POST", f"/containers/{donor}/start")
+    takers = {
+        mode: api.create(HostConfig={mode: f"container:{donor}"}) for mode in ("IpcMode", "PidMode")
+    }
+    assert api.refuse("POST", f"/containers/{takers['IpcMode']}/start") == (
+        400,
+        (
+            f"failed to join IPC namespace: container {donor}: "
+            "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        ),
+    )
+    api.ask("DELETE", f"/containers/{donor}?force=1")
+    for mode, status, kind in (("IpcMode", 400, "IPC"), ("PidMode", 500, "PID")):
+        assert api.refuse("POST", f"/containers/{takers[mode]}/start") == (
+            status,
+            f"failed to join {kind} namespace: No such container: {donor}",
+        )

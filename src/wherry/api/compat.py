@@ -150,6 +150,11 @@ def takes_signal(version: Version) -> bool:
     return version >= (1, 42)
 
 
+def takes_wait_condition(version: Version) -> bool:
+    """`condition` of wait came with 1.30."""
+    return version >= (1, 30)
+
+
 def takes_one_shot(version: Version) -> bool:
     """`one-shot` of stats came with 1.41."""
     return version >= (1, 41)

@@ -392,7 +392,9 @@ def test_namespaces_of_other_containers(place: Place) -> None:
         assert (await rig.run("ls", "/dev/shm", host=modes)) == (0, "shared\n")
         await rig.services.containers.stop("donor", timeout_s=0)
         identity = await rig.create("true", host=modes)
-        with pytest.raises(Conflict, match="cannot join network of a non running container"):
+        with pytest.raises(
+            Conflict, match="cannot join network namespace of a non running container: container"
+        ):
             await rig.services.containers.start(identity)
         for ref in (identity, "donor"):
             await rig.services.containers.remove(ref)

@@ -120,7 +120,7 @@ class ContainerRoutes:
         compat.adapt_create(body, request.version)
         config = convert.parse_config(body)
         identity, warnings = await self._containers.create(
-            request.query.get("name"),
+            request.query.get("name").removeprefix("/"),
             config,
             convert.parse_host_config(body.host_config or wire.HostConfig()),
             convert.parse_networks(body.networking_config),
@@ -216,7 +216,8 @@ class ContainerRoutes:
 
     async def wait(self, request: Request) -> Answer:
         """POST /containers/{id}/wait: the head now, the answer when the condition is met."""
-        name = request.query.get("condition")
+        waits = compat.takes_wait_condition(request.version)
+        name = request.query.get("condition") if waits else ""
         condition = _CONDITIONS.get(name)
         if condition is None:
             raise InvalidArgument(f'invalid condition: "{name}"')

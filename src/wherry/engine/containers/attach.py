@@ -82,12 +82,13 @@ class Attachments:
             if options.logs:
                 await self._replay(handle, options, stream)
             publish_container(self._events, record, "attach")
-            if not options.stream:
+            has_stdin = options.stdin and config.open_stdin
+            if not options.stream or not (has_stdin or options.stdout or options.stderr):
                 return
             attachment = Attachment(
                 fd=stream.fd,
                 early=stream.early,
-                stdin=options.stdin and config.open_stdin,
+                stdin=has_stdin,
                 stdout=options.stdout,
                 stderr=options.stderr,
                 multiplexed=not config.tty,

@@ -219,8 +219,10 @@ class Creator:
         )
         return replace(
             set_swap_default(host_config),
+            network_mode=self._pin_donor(host_config.network_mode),
+            pid_mode=self._pin_donor(host_config.pid_mode),
             shm_size=host_config.shm_size or settings.default_shm_size,
-            ipc_mode=host_config.ipc_mode or settings.default_ipc_mode,
+            ipc_mode=self._pin_donor(host_config.ipc_mode) or settings.default_ipc_mode,
             cgroupns_mode=host_config.cgroupns_mode or cgroupns,
             runtime=host_config.runtime or settings.default_runtime,
             oom_kill_disable=(
@@ -238,6 +240,12 @@ class Creator:
                 None if host_config.privileged else readonly_paths(host_config, options)
             ),
         )
+
+    def _pin_donor(self, mode: str) -> str:
+        """`container:NAME` by id, which a new name does not change."""
+        kind, _, ref = mode.partition(":")
+        donor = self._roster.find(ref) if kind == "container" and ref else None
+        return f"container:{donor.id}" if donor is not None else mode
 
     def _network_name(self, ref: str) -> str:
         """The name of a network that is there; what is not is found missing at the start."""

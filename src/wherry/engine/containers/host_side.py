@@ -113,7 +113,7 @@ class HostSide:
             donor = self._get_running(host.ipc_mode.partition(":")[2], "IPC")
             if donor.record.host_config.ipc_mode not in {"shareable", "host"}:
                 raise InvalidArgument(
-                    f"cannot join IPC of container {donor.id}: "
+                    f"failed to join IPC namespace: container {donor.id}: "
                     "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
                 )
             joined.ipc = joined.hold(donor, "ipc")
@@ -145,13 +145,22 @@ class HostSide:
         except NoSuchContainer as exc:
             raise Internal(f"joining network namespace of container: {exc}") from exc
         if donor.record.state.status not in ALIVE:
-            raise Conflict(f"cannot join network of a non running container: {donor.id}")
+            raise Conflict(
+                "cannot join network namespace of a non running container: "
+                f"container {donor.record.name} is {donor.record.state.status}"
+            )
         return donor
 
     def _get_running(self, ref: str, what: str) -> ContainerHandle:
-        donor = self._roster.get(ref)
+        # Docker's statuses differ by the kind of namespace.
+        try:
+            donor = self._roster.get(ref)
+        except NoSuchContainer as exc:
+            kind = Internal if what == "PID" else InvalidArgument
+            raise kind(f"failed to join {what} namespace: {exc}") from exc
         if donor.record.state.status not in ALIVE:
-            raise Conflict(f"cannot join {what} of a non running container: {donor.id}")
+            refusal = Internal if what == "PID" else Conflict
+            raise refusal(f"failed to join {what} namespace: container {donor.id} is not running")
         return donor
 
     def _shm_path(self, container_id: str) -> Path:
