@@ -97,6 +97,23 @@ def test_inline_and_the_official_client(
         assert text.count("Using cache") == 5
 
 
+def test_the_least_that_is_needed(
+    stores: tuple[Engine, Engine], registry: RegistryServer, context: Path
+) -> None:
+    one, other = stores
+    ref = f"{registry.host}/cache:min"
+    build(one, context, "--cache-to", f"type=registry,ref={ref}")
+    # The first stage's layers are not in the cache, and nobody needs them.
+    text = build(other, context, "--cache-from", ref)
+    assert text.count("CACHED") == 5
+    assert facts(other) == facts(one)
+    # Now somebody does: the stage is built after all.
+    (context / "Dockerfile").write_text(DOCKERFILE.replace("/unique .", "/unique /big ."))
+    text = build(other, context, "--cache-from", ref)
+    assert "head -c 100000" in text
+    assert other.docker("run", "--rm", "x", "stat", "-c", "%s", "big").strip() == "100000"
+
+
 def test_through_a_folder(stores: tuple[Engine, Engine], context: Path, tmp_path: Path) -> None:
     one, other = stores
     folder = tmp_path / "cache"

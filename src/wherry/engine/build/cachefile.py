@@ -18,6 +18,7 @@ from wherry.lib.jsonvalue import (
     JsonError,
     JsonObject,
     JsonValue,
+    get_bool,
     get_list,
     get_object,
     get_objects,
@@ -31,11 +32,14 @@ _KINDS = frozenset({"regular", "source.local", "internal"})
 
 
 def build_records(records: Mapping[str, CacheRecord], diff_ids: Sequence[str]) -> JsonObject:
-    """The records as JSON; their layers are all in `diff_ids`. Uses and sizes are this store's own."""
+    """The records as JSON; those with layers that are not in `diff_ids` become hollow."""
     places = {diff_id: place for place, diff_id in enumerate(diff_ids)}
     items: list[JsonValue] = []
     for key, record in sorted(records.items()):
-        layers: list[JsonValue] = [places[diff_id] for diff_id in record.layers]
+        is_hollow = any(diff_id not in places for diff_id in record.layers)
+        layers: list[JsonValue] = (
+            [] if is_hollow else [places[diff_id] for diff_id in record.layers]
+        )
         item: dict[str, JsonValue] = {"key": key, "kind": record.kind, "created": record.created}
         if record.result != key:
             item["result"] = record.result
@@ -43,6 +47,8 @@ def build_records(records: Mapping[str, CacheRecord], diff_ids: Sequence[str]) -
             item["description"] = record.description
         if layers:
             item["layers"] = layers
+        if is_hollow:
+            item["hollow"] = True
         items.append(item)
     return {"records": items}
 
@@ -85,4 +91,5 @@ def _parse_record(item: JsonObject, diff_ids: Sequence[str]) -> tuple[str, Cache
         description=get_str(item, "description"),
         kind=kind,
         created=get_str(item, "created"),
+        hollow=get_bool(item, "hollow"),
     )

@@ -1,6 +1,7 @@
 """`--cache-to`: the records of a build and their layers, in the image's config, in a registry or as an OCI layout.
 
-`mode=min` gives what the result's own layers were made by, `mode=max` every step.
+`mode=min` gives the layers of the result alone, and of all other steps what they are called, so that a build that
+needs nothing of them finds them done; `mode=max` gives the layers of every step.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class CacheExporter:
 
     def inline(self, keys: Iterable[str], diff_ids: Sequence[Digest]) -> JsonObject:
         """What goes into the config of an image with these layers."""
-        return build_records(self._choose(keys, [diff_ids]), diff_ids)
+        return build_records(self._choose(keys), diff_ids)
 
     async def export(
         self,
@@ -48,8 +49,9 @@ class CacheExporter:
     ) -> str:
         """Writes to a registry, or the tar of an OCI layout, whose name it answers. Raises EngineError."""
         everything = option.attributes.get("mode") == "max"
-        records = self._choose(keys, None if everything else results)
-        needed = dict.fromkeys(Digest(layer) for r in records.values() for layer in r.layers)
+        records = self._choose(keys)
+        wanted = (record.layers for record in records.values()) if everything else results
+        needed = dict.fromkeys(Digest(layer) for layers in wanted for layer in layers)
         diff_ids = tuple(needed)
         config = build_cache_config(build_records(records, diff_ids), diff_ids)
         layers = await self._images.portable_layers(diff_ids)
@@ -69,24 +71,13 @@ class CacheExporter:
             [blob.digest for blob in (manifest, *layers, described)],
         )
 
-    def _choose(
-        self, keys: Iterable[str], results: Sequence[Sequence[Digest]] | None
-    ) -> dict[str, CacheRecord]:
+    def _choose(self, keys: Iterable[str]) -> dict[str, CacheRecord]:
         chosen: dict[str, CacheRecord] = {}
-        waiting, seen = list(keys), set[str]()
+        waiting = list(keys)
         while waiting:
             key = waiting.pop()
             record = self._cache.peek(key)
-            if record is None or key in seen:
-                continue
-            seen.add(key)
-            if results is None or _is_part(record, results):
+            if record is not None and key not in chosen:
                 chosen[key] = record
-            if record.result != key:
                 waiting.append(record.result)  # the same step by its content
         return chosen
-
-
-def _is_part(record: CacheRecord, results: Sequence[Sequence[Digest]]) -> bool:
-    count = len(record.layers)
-    return any(record.layers == tuple(result[:count]) for result in results)

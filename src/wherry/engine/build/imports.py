@@ -25,6 +25,11 @@ from wherry.model.image import Descriptor, Digest
 from wherry.model.oci_image import BadManifest, parse_image_manifest, parse_index
 
 _PIECE = 1 << 20
+HOLLOW = Digest("")  # stands for layers that nobody has
+
+
+class HollowCache(Exception):
+    """Files of a step are needed that a cache knew without its layers: the build begins again without such."""
 
 
 class ImportedCache:
@@ -49,8 +54,15 @@ class ImportedCache:
         """The record; its layers are here or can be fetched."""
         return self._records.get(key)
 
+    def drop_hollow(self) -> None:
+        """Forgets the records without layers."""
+        self._records = {key: rec for key, rec in self._records.items() if not rec.hollow}
+
     async def fetch(self, diff_ids: Iterable[Digest]) -> None:
-        """Returns when the layers are here. Raises EngineError."""
+        """Returns when the layers are here. Raises EngineError, HollowCache."""
+        diff_ids = list(diff_ids)
+        if HOLLOW in diff_ids:
+            raise HollowCache
         wanted = [
             (diff_id, *self._layers[diff_id])
             for diff_id in diff_ids
@@ -63,7 +75,7 @@ class ImportedCache:
         layers = self._images.layers
         for key in keys:
             record = self._records.get(key)
-            if record is None or cache.peek(key) is not None:
+            if record is None or record.hollow or cache.peek(key) is not None:
                 continue
             found = [layers.find(Digest(diff_id)) for diff_id in record.layers]
             if all(found):

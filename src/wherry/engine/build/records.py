@@ -82,7 +82,7 @@ class CacheRecord:
     """One step that the cache knows. `layers` are all diff-ids of the result, the base's included.
 
     `result` is the key that the steps after it build on: its own, or that of the step whose content was
-    the same.
+    the same. A `hollow` record came from elsewhere without its layers: it is good as long as nobody needs files.
     """
 
     result: str
@@ -93,6 +93,7 @@ class CacheRecord:
     created: str = ""
     last_used: str = ""
     use_count: int = 0
+    hollow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ from wherry.build.stages import (
     resolve,
 )
 from wherry.engine.build.contexts import BuildContext
-from wherry.engine.build.imports import ImportedCache
+from wherry.engine.build.imports import HollowCache, ImportedCache
 from wherry.engine.build.layers import Chain
 from wherry.engine.build.records import (
     BuildOptions,
@@ -107,6 +107,7 @@ class Build:
         self._stages: dict[int, asyncio.Task[StageResult]] = {}
         self._plans: dict[int, StagePlan] = {}
         self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
+        self._imported = imported
         self._steps = Steps(
             services,
             options,
@@ -169,23 +170,35 @@ class Build:
             self._report(StepStarted(number=number))
             self._report(StepDone(number=number))
         try:
-            stages = [self._start(index) for index in sorted(self.needed)]
-            done, _ = await asyncio.wait(stages, return_when=asyncio.FIRST_EXCEPTION)
-            for stage in done:
-                stage.result()  # the first failure is the build's
-            result = await self._solve(self.target.index)
-            await self._steps.fetch(result.chain)
-            await result.chain.diff_ids()
-            return result
+            try:
+                return await self._solve_all()
+            except HollowCache:
+                await self._end_stages()
+                self._imported.drop_hollow()
+                return await self._solve_all()
         finally:
-            for task in self._stages.values():
-                task.cancel()
-            if self._stages:
-                await asyncio.wait(self._stages.values())
-            for task in self._stages.values():
-                if not task.cancelled():
-                    task.exception()
+            await self._end_stages()
             await self._steps.close()
+
+    async def _solve_all(self) -> StageResult:
+        stages = [self._start(index) for index in sorted(self.needed)]
+        done, _ = await asyncio.wait(stages, return_when=asyncio.FIRST_EXCEPTION)
+        for stage in done:
+            stage.result()  # the first failure is the build's
+        result = await self._solve(self.target.index)
+        await self._steps.fetch(result.chain)
+        await result.chain.diff_ids()
+        return result
+
+    async def _end_stages(self) -> None:
+        for task in self._stages.values():
+            task.cancel()
+        if self._stages:
+            await asyncio.wait(self._stages.values())
+        for task in self._stages.values():
+            if not task.cancelled():
+                task.exception()
+        self._stages.clear()
 
     def unused_args(self) -> list[str]:
         """Build arguments that no ARG took, as the classic builder warns of them."""

@@ -20,7 +20,7 @@ from wherry.engine.build.contexts import Contexts
 from wherry.engine.build.execution import Runner, new_container_id
 from wherry.engine.build.fetch import Fetcher
 from wherry.engine.build.flights import Done, Flights, Listener
-from wherry.engine.build.imports import ImportedCache
+from wherry.engine.build.imports import HOLLOW, ImportedCache
 from wherry.engine.build.layers import Chain, Layer, Packer, Solved, Workspace
 from wherry.engine.build.records import (
     BuildOptions,
@@ -220,7 +220,7 @@ class Steps:
         done, began = await self._services.flights.join(key, do, lambda *_: None)
         content = cachekey.copy_key(before.key, step, f"content:{done.content}")
         found = self._lookup(content, before, no_cache=False)
-        if found is not None:
+        if found is not None and HOLLOW not in {layer.diff_id for layer in found.chain.layers}:
             if began and done.layer is not None and done.layer.upper is not None:
                 self._services.workspace.discard(done.layer.upper.parent)
             record = self._find(content)
@@ -303,7 +303,9 @@ class Steps:
         if record is None:
             return None
         chain = before.chain
-        if list(record.layers) != [layer.diff_id for layer in chain.layers]:
+        if record.hollow:
+            chain = Chain.of((HOLLOW,))
+        elif list(record.layers) != [layer.diff_id for layer in chain.layers]:
             chain = Chain.of(record.layers, over_host=chain.over_host)
         created = self._now(record.created)
         return Solved(chain=chain, key=record.result, cached=True, created=created)
