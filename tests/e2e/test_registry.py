@@ -205,6 +205,8 @@ def test_one_platform_of_a_name_is_removed_and_all_are_saved(
     engine.run(client, "tag", name, other_name)
     engine.run(client, "push", "-q", other_name)
     assert registry.get_manifest(f"e2e/several-{client}", "v2") == (OCI_INDEX, index)
+    wrong = engine.run(client, "push", "--platform", "linux/s390x", other_name, check=False)
+    assert "Error response from daemon: image with reference" in wrong.stderr
     engine.docker("rmi", other_name)
     wrong = engine.run(client, "rmi", "--platform", "linux/s390x", name, check=False)
     assert "does not match the specified platform (linux/s390x)" in wrong.stderr

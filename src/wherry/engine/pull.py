@@ -180,7 +180,8 @@ class Pulls:
             target, body, clients = await self._get_target(reference, wanted, clients)
         except RegistryFailure as failure:
             raise translate_pull_failure(failure, reference) from failure
-        say(Progress(status=f"Pulling from {reference.path}", id=wanted))
+        shown = replace(reference, tag="").canonical() if reference.digest else reference.tag
+        say(Progress(status=f"Pulling from {reference.path}", id=shown))
         found = await self._choose(reference, request.platform, clients, target, body)
         before = self._images.find_image(_name(reference))
         image_id, actual = await self._take_in(reference, found, say)

@@ -107,7 +107,7 @@ def test_pull_by_digest(registry: RegistryServer, images: FakeImages) -> None:
     registry.put_image("app/digest", "v1", image)
     name = f"{registry.host}/app/digest@{image.digest}"
     said = sentences(pull(images, name))
-    assert said[0] == f"{image.digest}: Pulling from app/digest"
+    assert said[0] == f"{name}: Pulling from app/digest"
     assert said[-1] == f"Status: Downloaded newer image for {name}"
     assert name in images.images
 

@@ -240,10 +240,13 @@ class ImageRoutes:
         tag = request.query.get("tag")
         name = request.params["name"]
         reference = parse_tagged(name, tag) if tag else parse_reference(name)
+        platform = parse_platform_parameter(request.query)
+        if platform is not None:  # a status says at once that it is not here
+            self._images.get(reference.with_default_tag().canonical(), platform)
         progress = self._pushes.push(
             PushRequest(
                 reference=reference,
-                platform=parse_platform_parameter(request.query),
+                platform=platform,
                 credentials=_credentials(request),
             )
         )
