@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.api.dialogue import DEADLINE_S, build_application, connect, run
 from wherry.api.framing import BodyReader, ProtocolError, parse_head
-from wherry.api.message import HIJACKED, Answer, Request, Response, StreamResponse
+from wherry.api.message import HIJACKED, Answer, BodyBudget, Request, Response, StreamResponse
 from wherry.api.router import Route
 from wherry.api.server import Application
 from wherry.api.stream import make_hijack
@@ -522,6 +522,30 @@ def test_hostile_chunks_end_the_connection(body: bytes) -> None:
                 pass
 
     run(talk)
+
+
+def test_large_bodies_that_do_not_end_are_bounded_together() -> None:
+    async def scene() -> None:
+        application = Handlers().application
+        application.body_budget = BodyBudget(3 << 20)
+        head = b"POST /echo HTTP/1.1\r\nHost: d\r\nContent-Length: 9000000\r\n\r\n"
+        async with connect(application) as first, connect(application) as second:
+            await first.send(head + b"x" * (3 << 20))
+            async with asyncio.timeout(DEADLINE_S):
+                while application.body_budget._left > 1 << 20:  # noqa: ASYNC110 - there is no event for it
+                    await asyncio.sleep(0)
+            await second.send(head + b"x" * (3 << 20))
+            status, _, body = await second.answer()
+            assert status == 503
+            assert b"too many large requests at once" in body
+            first.close()
+        async with connect(application) as later:
+            await later.send(head + b"x" * (2 << 20))
+            later.half_close()
+        async with connect(application) as last:
+            assert (await last.request("POST", "/echo", b"z" * (3 << 20)))[0] == 200
+
+    run(scene)
 
 
 def test_a_body_cut_off_by_the_client_is_not_passed_as_whole() -> None:

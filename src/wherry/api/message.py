@@ -20,7 +20,7 @@ import msgspec
 
 from wherry.api.framing import Head
 from wherry.engine.streams import ClientStream
-from wherry.model.errors import EngineError, Internal, InvalidArgument
+from wherry.model.errors import EngineError, Internal, InvalidArgument, Unavailable
 from wherry.wire.base import BodyError, Wire, decode_body
 
 JSON_TYPE = "application/json"
@@ -28,6 +28,7 @@ RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
 JSON_BODY_LIMIT = 32 << 20
 _QUEUE_LIMIT = 256 << 10
+_FREE_BODY_BYTES = 1 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _FALSE = frozenset(["", "0", "no", "false", "none"])
 
@@ -42,15 +43,40 @@ class ClientGone(Exception):
     """The client closed the connection in the middle of its request."""
 
 
+class BodyBudget:
+    """What large bodies that are read whole may take together, on all connections of a server.
+
+    A body's first MiB is free, so that nobody keeps others from ordinary requests by not ending large ones.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, size_bytes: int = 4 * JSON_BODY_LIMIT) -> None:
+        self._left = size_bytes
+
+    def take(self, size: int) -> None:
+        """Raises Unavailable when there is not as much."""
+        if size > self._left:
+            raise Unavailable("too many large requests at once, try again later")
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """What was taken."""
+        self._left += size
+
+
 class Body:
     """A request's body: bytes in the order of arrival, with back-pressure to the connection.
 
     `feed`, `finish` and `fail` are the connection's; everything else is the handler's.
     """
 
-    __slots__ = ("_chunks", "_error", "_finished", "_on_read", "_size", "_waiter")
+    __slots__ = ("_budget", "_chunks", "_error", "_finished", "_on_read", "_size", "_waiter")
 
-    def __init__(self, on_read: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, on_read: Callable[[], None] | None = None, budget: BodyBudget | None = None
+    ) -> None:
+        self._budget = budget or BodyBudget()
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._finished = False
@@ -122,15 +148,21 @@ class Body:
         return data
 
     async def read(self, limit: int = JSON_BODY_LIMIT) -> bytes:
-        """All of it. Raises BodyTooLarge."""
+        """All of it. Raises BodyTooLarge, Unavailable."""
         pieces = []
-        size = 0
-        async for piece in self:
-            size += len(piece)
-            if size > limit:
-                raise BodyTooLarge(f"request body is larger than {limit} bytes")
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        size = taken = 0
+        try:
+            async for piece in self:
+                size += len(piece)
+                if size > limit:
+                    raise BodyTooLarge(f"request body is larger than {limit} bytes")
+                if size > _FREE_BODY_BYTES:
+                    self._budget.take(len(piece))
+                    taken += len(piece)
+                pieces.append(piece)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            self._budget.give_back(taken)
 
 
 class Query:

@@ -27,6 +27,7 @@ from wherry.api.framing import HEAD_LIMIT, BodyReader, Head, ProtocolError, pars
 from wherry.api.message import (
     Answer,
     Body,
+    BodyBudget,
     ClientGone,
     Hijacked,
     Query,
@@ -81,6 +82,7 @@ class Application:
         """`product` goes into the Server header: `Wherry/0.1.0 (linux)`."""
         self.router = router or Router(())
         self.connections: set[HttpConnection] = set()
+        self.body_budget = BodyBudget()
         self.last_activity = time.monotonic()
         self.common_head = (
             f"Api-Version: {format_version(API_VERSION)}\r\nDocker-Experimental: false\r\n"
@@ -339,7 +341,7 @@ class HttpConnection(asyncio.Protocol):
         found, path, query, version = application.resolve(head)
         self._head = head
         self._reader = BodyReader(head)
-        self._body = body = Body(self._on_body_read)
+        self._body = body = Body(self._on_body_read, application.body_budget)
         self._expects_continue = (
             head.has_body
             and head.http_version == "1.1"
