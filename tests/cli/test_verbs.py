@@ -154,6 +154,7 @@ def test_inspect_of_several_kinds(engine, wherry) -> None:
     )
     assert err == "Error: No such object: nope\n"
     assert wherry("inspect", "-f", "{{index .RepoTags 0}}", "i")[1] == "i:latest\n"
+    assert wherry("inspect", "-s", "i")[2] == "WARNING: --size ignored for image\n"
 
 
 def test_create_pulls_what_is_missing(engine, wherry) -> None:

@@ -6,6 +6,7 @@ from wherry.cli.command import Verb
 from wherry.cli.errors import CommandFailed
 from wherry.cli.formats import INSPECT_FORMAT_HELP
 from wherry.cli.inspecting import inspect_all
+from wherry.cli.output import line_error
 from wherry.client.errors import ApiError
 
 TYPE_CHECKING = False
@@ -48,15 +49,21 @@ def run(session: Session, arguments: Arguments) -> int:
         )
 
     def find(ref: str) -> Document:
-        if kind:
-            return finders[kind](ref)
-        for finder in finders.values():
+        for name, finder in finders.items():
+            if kind and name != kind:
+                continue
             try:
-                return finder(ref)
+                found = finder(ref)
             except ApiError as exc:
+                if kind:
+                    raise
                 # An invalid reference of one kind may be a good one of the next.
                 if exc.status not in {400, 404} and not (exc.status == 500 and "/" in ref):
                     raise
+            else:
+                if size and name != "container":
+                    line_error(f"WARNING: --size ignored for {name}")
+                return found
         raise CommandFailed(f"Error: No such object: {ref}")
 
     return inspect_all(arguments.positional, arguments.text("format"), find)
