@@ -569,3 +569,12 @@ def test_donors_that_cannot_be_joined(api: Api) -> None:
             status,
             f"failed to join {kind} namespace: No such container: {donor}",
         )
+
+
+def test_requests_that_name_nothing(api: Api) -> None:
+    assert api.refuse("GET", "/containers/nobody/attach/ws") == (404, "No such container: nobody")
+    for action in ("connect", "disconnect"):
+        assert api.refuse("POST", f"/networks/nothing/{action}", {}) == (
+            400,
+            'invalid name or ID supplied: ""',
+        )

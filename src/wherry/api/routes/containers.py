@@ -237,6 +237,7 @@ class ContainerRoutes:
 
     async def attach_websocket(self, request: Request) -> Answer:
         """GET /containers/{id}/attach/ws."""
+        self._containers.get(request.params["id"])
         await self._containers.attach(
             request.params["id"],
             _attach_options(request),

@@ -80,6 +80,7 @@ class NetworkRoutes:
     async def connect(self, request: Request) -> Answer:
         """POST /networks/{id}/connect."""
         body = await request.required_json(wire.ConnectRequest)
+        _check_named(body.container)
         await self._connections.connect(
             request.params["id"],
             body.container,
@@ -90,6 +91,7 @@ class NetworkRoutes:
     async def disconnect(self, request: Request) -> Answer:
         """POST /networks/{id}/disconnect."""
         body = await request.required_json(wire.DisconnectRequest)
+        _check_named(body.container)
         await self._connections.disconnect(request.params["id"], body.container, force=body.force)
         return Response(200)
 
@@ -99,3 +101,8 @@ class NetworkRoutes:
             match_pruned_networks(parse_filters(request.query)), lambda _: False
         )
         return json_response(wire.PruneReport(networks_deleted=names or None))
+
+
+def _check_named(container: str) -> None:
+    if not container:
+        raise InvalidArgument('invalid name or ID supplied: ""')
