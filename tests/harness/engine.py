@@ -8,6 +8,7 @@ import re
 import secrets
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -199,6 +200,19 @@ class Engine:
             links = rtnl.links()
         return [link.name for link in links if bridge and link.master == bridge.index]
 
+    def slots(self) -> dict[str, str]:
+        """The containers that are prepared ahead, by their ids, and the names of their ports."""
+        found = {}
+        for folder in (self.run_dir / "slots").glob("*"):
+            found[folder.name] = ""
+            for path in CGROUP_ROOT.glob(f"*{self.cgroup_parent}/{folder.name}/cgroup.procs"):
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    pid = path.read_text().split()[0]
+                    link = Path(f"/proc/{pid}/root/sys/class/net/eth0/iflink").read_text()
+                    found[folder.name] = socket.if_indextoname(int(link))
+                    break
+        return found
+
     def processes(self) -> list[tuple[int, str]]:
         """(pid, command line) of processes that name this engine's folder or sit in its cgroups."""
         found = []
@@ -220,10 +234,11 @@ class Engine:
     def leftovers(self) -> dict[str, list[str]]:
         """What a container leaves when something forgets it; empty lists when all is well. Slots are no leftovers."""
         alive = [command for _, command in self.processes() if "wherry.daemon" not in command]
+        slots = self.slots()
         return {
             "mounts": [path for path in self.mounts() if "/containers/" in path],
-            "cgroups": [path for path in self.cgroups() if "/slot-" not in path],
-            "veths": self.veths(),
+            "cgroups": [path for path in self.cgroups() if Path(path).name not in slots],
+            "veths": sorted({*self.veths()} - {*slots.values()}),
             "containers": sorted(p.name for p in (self.root / "containers").glob("*")),
             "processes": [command for command in alive if "spawner" not in command],
         }

@@ -80,7 +80,7 @@ class Options:
     max_download_attempts: int = 5
     registry_certs_dir: str = ""
     storage_driver: str = ""
-    slots: int = 0
+    slots: int = 2
     idle_exit: float = 0.0
     ready_fd: int = -1
     init_path: str = ""
@@ -174,7 +174,11 @@ OPTIONS: tuple[Option, ...] = (
         help="Certificates by registry (default /etc/wherry/certs.d and /etc/docker/certs.d)",
     ),
     Option(name="storage-driver", short="s", help="erofs or overlay2; empty = what the kernel can"),
-    Option(name="slots", parse=_parse_int, help="Containers prepared ahead; 0 = none"),
+    Option(
+        name="slots",
+        parse=_parse_int,
+        help="Containers prepared ahead of each kind in use (default 2); 0 = none",
+    ),
     Option(
         name="idle-exit",
         parse=_parse_float,

@@ -4,7 +4,8 @@ Theory of operation. A start that could have used a slot teaches its class (`whe
 under which hint the next create may expect it; `count` slots are kept ready for each of the last few classes. A
 slot's control groups have the id of its container to come, so a create takes its id from a ready slot. The start
 of that container finds the slot by the id; when it turns out to be of another class, or of none, the slot is ended
-first, and the start is cold. A slot whose container is not started soon goes its way unused.
+first, and the start is cold. A slot whose container is not started soon goes its way unused; one that nobody
+wants for long is made anew.
 
 Slots are filled one by one, and only while no start is in progress: a filling that competes with starts makes
 them slower than no slots at all.
@@ -37,6 +38,7 @@ _FILL_DELAY_S = 0.05
 # A create is followed by its start: nothing is filled in between.
 _CREATE_DELAY_S = 1.0
 _RESERVED_S = 60.0
+_READY_S = 600.0
 _END_PATIENCE_S = 5.0
 _MOST_CLASSES = 3
 
@@ -202,6 +204,14 @@ class Slots:
         if self._reserved.get(slot.container_id) is slot:
             self._drop(self._reserved.pop(slot.container_id))
 
+    def _renew(self, slot: _Slot) -> None:
+        """A container's first process should not be much older than the container."""
+        ready = self._ready.get(slot.key, ())
+        if slot in ready:
+            self._ready[slot.key].remove(slot)
+            self._drop(slot)
+            self._fill_later(_FILL_DELAY_S)
+
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -244,6 +254,7 @@ class Slots:
         self._filling = None
         if slot.key in self._ready and not self._closed:
             self._ready[slot.key].append(slot)
+            asyncio.get_running_loop().call_later(_READY_S, self._renew, slot)
         else:
             self._drop(slot)
         self._fill_later(_FILL_DELAY_S)
