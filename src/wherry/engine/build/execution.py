@@ -121,6 +121,11 @@ class Runner:
             logger.info("killed build step %s of an earlier engine", container_id[:12])
         await asyncio.to_thread(clear_mounts, self._run)
 
+    def reserve_id(self, step: RunStep, options: BuildOptions) -> str:
+        """The id of the step's container to come, which something may be prepared for."""
+        parent = self._settings.cgroup_parent.rstrip("/")
+        return self._shims.reserve_id(parent, _network_mode(step, options)) or new_id()
+
     async def run(
         self,
         step: RunStep,
@@ -163,8 +168,7 @@ class Runner:
             prepared.release()
 
     def _record(self, step: RunStep, options: BuildOptions, container_id: str) -> Container:
-        mode = step.network if step.network not in {"", "default"} else options.network_mode
-        mode = "bridge" if mode in {"", "default"} else mode
+        mode = _network_mode(step, options)
         if mode.startswith("container:"):
             raise NotSupported("a build step cannot join the network of a container")
         privileged = step.security == "insecure"
@@ -271,6 +275,7 @@ class Runner:
             interfaces=() if values is None else (values,),
             with_resolver=has_names(record),
             attachments=(Attachment(fd=client, multiplexed=True),),
+            network=record.host_config.network_mode,
         )
 
     def _cgroup_path(self, record: Container) -> str:
@@ -434,6 +439,6 @@ async def _read_frames(connection: socket.socket, output: Output) -> bytes:
             del buffer[: 8 + length]
 
 
-def new_container_id() -> str:
-    """For a step."""
-    return new_id()
+def _network_mode(step: RunStep, options: BuildOptions) -> str:
+    mode = step.network if step.network not in {"", "default"} else options.network_mode
+    return "bridge" if mode in {"", "default"} else mode

@@ -17,7 +17,7 @@ from wherry.build.plan import CopyStep, RunStep, Step, WorkdirStep
 from wherry.build.stages import Reference
 from wherry.engine.build.cache import BuildCache
 from wherry.engine.build.contexts import Contexts
-from wherry.engine.build.execution import Runner, new_container_id
+from wherry.engine.build.execution import Runner
 from wherry.engine.build.fetch import Fetcher
 from wherry.engine.build.flights import Done, Flights, Listener
 from wherry.engine.build.imports import HOLLOW, ImportedCache
@@ -33,6 +33,7 @@ from wherry.engine.build.result import StageResult
 from wherry.engine.build.transfer import Source, Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
+from wherry.lib.ids import new_id
 from wherry.model.image import Platform
 
 Pull = Callable[[str, Platform | None, BuildOptions, Callable[[str], None]], Awaitable[None]]
@@ -102,7 +103,7 @@ class Steps:
 
     def _report_plain(self, number: int, *, cached: bool) -> None:
         """A step that needs no container; the classic builder shows one for it all the same."""
-        container = "" if cached else new_container_id()
+        container = "" if cached else new_id()
         self._report(StepStarted(number=number, cached=cached, container=container))
 
     def _now(self, moment: str = "") -> str:
@@ -144,10 +145,10 @@ class Steps:
                 unpack.append(at)
         key = cachekey.run_key(before.key, step, tuple(keys), self._settings_key())
         found = self._lookup(key, before, no_cache=no_cache)
-        container = new_container_id()
         if found is not None:
             self._report(StepStarted(number=number, cached=True))
             return found
+        container = self._services.runner.reserve_id(step, self._options)
         for at in unpack:
             reference = step.mount_sources[at]
             if reference is not None:
