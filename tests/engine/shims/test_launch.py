@@ -306,6 +306,47 @@ def test_slots_cannot_be_told_apart(tmp_path: Path, busybox: Path) -> None:
     assert seen[0] == seen[1]
 
 
+def test_nothing_of_the_engines_own_scheduling_is_inherited(tmp_path: Path, busybox: Path) -> None:
+    """Nice, policy, affinity, umask and signals, of a container's program and of an exec."""
+    # Without SIGQUIT, which busybox's shell ignores by itself.
+    look = (
+        "umask; cut -d' ' -f 19,41 /proc/self/stat; "
+        "grep -E '^(Cpus_allowed_list|SigBlk|SigIgn)' /proc/self/status | sed 's/0004$/0000/'"
+    )
+
+    async def look_from_inside(slots: int) -> list[str]:
+        bench = Bench(tmp_path / str(slots), busybox, slots)
+        bench.folder.mkdir()
+        await bench.shims.start()
+        await bench.fill_slots()
+        _, of_init = await bench.run("sh", "-c", look)
+        handle = await bench.launch("sleep", "600")
+        _, of_exec = await bench.exec(handle, "sh", "-c", look)
+        handle.send_signal(signal.SIGKILL)
+        await handle.exited
+        await handle.release()
+        await bench.shims.close()
+        bench.clean()
+        return [of_init, of_exec.decode()]
+
+    cpus = os.sched_getaffinity(0)
+    old_mask = os.umask(0o077)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, 7)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        os.sched_setaffinity(0, {min(cpus)})
+        seen = [text for slots in (0, 1) for text in asyncio.run(look_from_inside(slots))]
+    finally:
+        os.umask(old_mask)
+        os.sched_setaffinity(0, cpus)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    listed = f"{min(cpus)}-{max(cpus)}" if len(cpus) > 1 else f"{min(cpus)}"
+    none = "0" * 16
+    wanted = f"0022\n0 0\nSigBlk:\t{none}\nSigIgn:\t{none}\nCpus_allowed_list:\t{listed}\n"
+    assert seen == [wanted] * 4
+
+
 def test_shims_are_apart_from_engine_and_terminal(play: Play) -> None:
     async def story(bench: Bench) -> None:
         handle = await bench.launch("sleep", "600")
