@@ -251,7 +251,7 @@ class Machine:
 
     def new_cgroup(self) -> Cgroup:
         """A cgroup of its own, removed at the end."""
-        cgroup = open_cgroup(f"/wherry-tests/{os.getpid()}-{next(self._numbers)}")
+        cgroup = open_cgroup(f"/wherry-tests-{os.getpid()}/{next(self._numbers)}")
         self._cgroups.append(cgroup)
         self.cgroup = cgroup
         return cgroup
@@ -340,7 +340,7 @@ class Machine:
                 try:
                     os.rmdir(os.path.dirname(path))
                 except OSError:
-                    continue  # another test run is using it
+                    continue  # another machine of this test is using it
 
 
 def _make_pipes() -> tuple[tuple[int, int], tuple[int, int, int]]:
