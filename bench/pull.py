@@ -126,7 +126,7 @@ def publish(registry: RegistryServer, archive: Path) -> str:
         layers, diff_ids = [], []
         for number, name in enumerate(entry["Layers"]):
             layer = Path(folder) / str(number)
-            whole.extract(name, folder, filter="data")
+            whole.extract(name, folder)
             (Path(folder) / name).rename(layer)
             with tarfile.open(layer, "a") as tar:
                 tar.addfile(tarfile.TarInfo(f"bench-{os.getpid()}-{time.time_ns()}"))

@@ -132,12 +132,8 @@ def run_joiner(
         syscalls.prctl(PR.SET_DUMPABLE, 0)
         syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
         syscalls.keep_only([*context.descriptors(), pidfd, pids])
-        if not os.read(context.go, 1):
-            os._exit(1)
         syscalls.setns(pidfd, namespaces)
         os.close(pidfd)
-        os.close(context.go)
-        context.go = -1
         # setns made "/" the root of the container's mount namespace, whatever its init did since.
         context.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if context.in_user_namespace:

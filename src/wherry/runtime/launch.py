@@ -277,23 +277,27 @@ def _join(
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
-        try:
-            os.close(context.report)
-            context.report = -1
-            os.close(pids_end)
-            pids_end = -1
-            if cgroup_fd < 0:
-                cgroup.attach(joiner)
-            if process.oom_score_adj is not None:
-                set_oom_score(joiner, process.oom_score_adj)
-            os.write(go, b"g")
-        except BaseException:
-            end_process(joiner)
-            raise
+        os.close(context.report)
+        context.report = -1
+        os.close(pids_end)
+        pids_end = -1
         answer = os.read(pids, 32)
         if not for_parent:
             os.waitpid(joiner, 0)
         pid = int(answer) if answer else -1
+        if pid > 0:
+            # While it finds out who it is.
+            try:
+                if cgroup_fd < 0:
+                    cgroup.attach(pid)
+                if process.oom_score_adj is not None:
+                    set_oom_score(pid, process.oom_score_adj)
+                os.write(go, b"g")
+            except OSError:
+                # When it has failed meanwhile, that is the cause, and what we met its consequence.
+                end_process(pid)
+                await_exec(report)
+                raise
         await_exec(report)
         if pid < 0:
             # Version 2 kills what is cloned into a group that was killed: with its container, mostly.

@@ -155,7 +155,8 @@ def build_late(spec: Spec, root: Root, cgroup: Cgroup, interfaces: tuple[Interfa
 
 def process_steps(process: Process, seccomp: Filter | None, *, outlive: bool = False) -> list[Step]:
     """An exec: from a process inside the container's root to the user's program."""
-    return _early_steps(process) + _late_steps(process, seccomp, gate=-1, outlive=outlive)
+    late = _late_steps(process, seccomp, gate=-1, outlive=outlive)
+    return [*_early_steps(process), AwaitParent("cgroups"), *late]
 
 
 def _early_steps(process: Process) -> list[Step]:
