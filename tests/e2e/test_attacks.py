@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 from tests.harness.engine import Engine
@@ -57,3 +58,23 @@ def test_file_names_that_are_no_utf8(engine: Engine, busybox: str, tmp_path: Pat
     engine.docker("cp", "c1:/", str(tmp_path / "out"))
     assert b"a\xff" in os.listdir(os.fsencode(tmp_path / "out"))
     engine.docker("rm", "c1")
+
+
+def test_an_exec_in_a_container_that_may_trace_shows_nothing_of_the_host(
+    engine: Engine, busybox: str, tmp_path: Path
+) -> None:
+    """Pitfall 3: with CAP_SYS_PTRACE not being dumpable protects nothing, so there must be nothing to see."""
+    source = Path(__file__).parents[1] / "data" / "spy.c"
+    subprocess.run(["gcc", "-static", "-O2", "-o", tmp_path / "spy", source], check=True)
+    engine.docker(
+        *("run", "-d", "--name", "spied", "--cap-add", "SYS_PTRACE"),
+        *("-v", f"{tmp_path / 'spy'}:/spy:ro", busybox, "/spy"),
+    )
+    for _ in range(25):
+        engine.docker("exec", "spied", "true")
+    engine.docker("exec", "spied", "touch", "/stop")
+    assert engine.docker("wait", "spied") == "0"
+    first, *found, last = engine.docker("logs", "spied").splitlines()
+    assert (first, found) == ("looking", [])
+    assert int(last.removeprefix("seen ")) > 0
+    engine.docker("rm", "spied")

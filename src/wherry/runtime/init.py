@@ -8,6 +8,7 @@ the report pipe as the record of `LaunchError`; a successful exec closes that pi
 from __future__ import annotations
 
 import builtins
+import fcntl
 import gc
 import os
 import signal
@@ -106,6 +107,7 @@ def run_pid_joiner(
     try:
         lock_down()
         syscalls.prctl(PR.SET_DUMPABLE, 0)
+        _leave_streams(context)
         syscalls.keep_only([*context.descriptors(), cgroup_fd, pids])
         syscalls.setns(context.joins["pid"], CLONE.NEWPID)
         pid = syscalls.clone3(plan.clone_flags | CLONE.PARENT, exit_signal=0, cgroup_fd=cgroup_fd)
@@ -131,6 +133,7 @@ def run_joiner(
         lock_down()
         syscalls.prctl(PR.SET_DUMPABLE, 0)
         syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
+        _leave_streams(context)
         syscalls.keep_only([*context.descriptors(), pidfd, pids])
         syscalls.setns(pidfd, namespaces)
         os.close(pidfd)
@@ -151,6 +154,22 @@ def run_joiner(
     except BaseException as error:  # noqa: BLE001 - the edge of this process: all becomes a record
         send_failure(context.report, current, error)
     os._exit(1)
+
+
+def _leave_streams(context: Context) -> None:
+    """Before a process that may be traced: until the program has its streams, 0 to 2 are the engine's log."""
+    if context.stdio is not None:
+        first, second, third = context.stdio
+        context.stdio = (_raise(first), _raise(second), _raise(third))
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+
+
+def _raise(fd: int) -> int:
+    """The same above the standard three."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def send_failure(report: int, step: str, error: BaseException) -> None:
