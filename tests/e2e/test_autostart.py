@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src"
 PREPARE = """
 set -e
 mkdir -p /var/lib/wherry /run/wherry
@@ -17,11 +16,7 @@ mount --make-rprivate /
 for folder in /var/lib/wherry /run/wherry /var/log; do mount -t tmpfs none $folder; done
 ip link set lo up 2>/dev/null || true
 wherry() {
-    env -u DOCKER_HOST -u WHERRY_HOST "$PYTHON" -I -S -c '
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from wherry.cli.main import main
-main()' "$SOURCE" "$@"
+    env -u DOCKER_HOST -u WHERRY_HOST "$LAUNCHER" "$@"
 }
 trap 'wherry system stop >/dev/null 2>&1' EXIT
 """
@@ -35,8 +30,7 @@ def run_alone(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [unshare, "--mount", "--net", "sh", "-c", PREPARE + script],
         env={
-            "PYTHON": sys.executable,
-            "SOURCE": str(SOURCE),
+            "LAUNCHER": str(Path(sys.executable).with_name("wherry")),
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         },
         capture_output=True,
