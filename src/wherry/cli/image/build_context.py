@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from wherry.build.ignore import IgnoreMatcher, compile_patterns, parse_ignore_file
 from wherry.cli.archive import BLOCK, pack
 from wherry.cli.errors import CommandFailed
 from wherry.cli.image.build_listing import Listing
@@ -12,6 +11,8 @@ from wherry.cli.image.build_listing import Listing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from wherry.build.ignore import IgnoreMatcher
 
 REMOTE_PREFIXES = ("http://", "https://", "git://", "github.com/", "git@", "ssh://")
 ARCHIVE_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
@@ -132,6 +133,8 @@ def _read_ignore(folder: str, dockerfile: str) -> IgnoreMatcher | None:
     for name in (f"{dockerfile}.dockerignore" if dockerfile else "", ".dockerignore"):
         path = os.path.join(folder, name)
         if name and os.path.isfile(path):
+            from wherry.build.ignore import compile_patterns, parse_ignore_file
+
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 return compile_patterns(parse_ignore_file(file.read()))
     return None
