@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sysconfig
 from pathlib import Path
 
 from tests.harness.engine import Engine
@@ -78,3 +79,66 @@ def test_an_exec_in_a_container_that_may_trace_shows_nothing_of_the_host(
     assert (first, found) == ("looking", [])
     assert int(last.removeprefix("seen ")) > 0
     engine.docker("rm", "spied")
+
+
+def test_a_poisoned_image_runs_nothing_of_its_own(
+    engine: Engine, busybox: str, tmp_path: Path
+) -> None:
+    """Pitfall 1: whatever is done with it, well or badly, none of its Python, NSS or iconv files is run."""
+    evil = "open('/poisoned', 'w').close()\nraise SystemExit(66)\n"
+    modules = ("traceback", "linecache", "pwd", "grp", "socket", "errno", "json", "tokenize")
+    for folder in (sysconfig.get_path("stdlib"), "/usr/lib/python3.11", "/wherry", "/wherry/image"):
+        place = tmp_path / "root" / folder.lstrip("/")
+        (place / "encodings").mkdir(parents=True, exist_ok=True)
+        for name in (*modules, "encodings/idna", "encodings/latin_1", "encodings/__init__"):
+            (place / f"{name}.py").write_text(evil)
+    for library in ("libnss_files.so.2", "libnss_compat.so.2"):
+        (tmp_path / "root" / "lib").mkdir(exist_ok=True)
+        (tmp_path / "root" / "lib" / library).write_bytes(b"\x7fELF poisoned")
+    (tmp_path / "root/etc").mkdir()
+    (tmp_path / "root/etc/nsswitch.conf").write_text("passwd: files evil\ngroup: evil\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nCOPY root /\n")
+    engine.docker("build", "-q", "-t", "poisoned:python", str(tmp_path))
+
+    def attempt(*words: str) -> int:
+        done = engine.run("docker", *words, check=False)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.returncode
+
+    (tmp_path / "file").write_text("x")
+    engine.docker("run", "-d", "--name", "poisoned", "poisoned:python", "sleep", "600")
+    good = (
+        ("exec", "poisoned", "true"),
+        ("exec", "-u", "daemon", "poisoned", "id"),
+        ("cp", f"{tmp_path / 'file'}", "poisoned:/new"),
+        ("cp", "poisoned:/new", f"{tmp_path / 'back'}"),
+        ("diff", "poisoned"),
+        ("top", "poisoned"),
+        ("commit", "poisoned", "poisoned:again"),
+    )
+    bad = (
+        ("exec", "poisoned", "nope"),
+        ("exec", "-u", "ghost", "poisoned", "true"),
+        ("exec", "-w", "/new/below", "poisoned", "true"),
+        ("cp", "poisoned:/absent", str(tmp_path)),
+        ("cp", f"{tmp_path / 'file'}", "poisoned:/new/below/"),
+        ("run", "--rm", "poisoned:python", "nope"),
+        ("run", "--rm", "-u", "ghost", "poisoned:python", "true"),
+        ("run", "--rm", "-v", "/new", "-w", "/etc/nsswitch.conf", "poisoned:python", "true"),
+    )
+    assert [words for words in good if attempt(*words) != 0] == []
+    assert [words for words in bad if attempt(*words) == 0] == []
+    for instruction, code in (
+        ("RUN true\nCOPY --chown=daemon file /\nWORKDIR /a/b", 0),
+        ("RUN nope", 1),
+        ("COPY --chown=ghost file /", 1),
+        ("WORKDIR /etc/nsswitch.conf", 1),
+        ("USER ghost\nRUN true", 1),
+    ):
+        (tmp_path / "Dockerfile").write_text(f"FROM poisoned:again\n{instruction}\n")
+        assert bool(attempt("build", "-q", "-t", "poisoned:built", str(tmp_path))) == bool(code)
+    for image in ("poisoned:again", "poisoned:built"):
+        assert attempt("run", "--rm", image, "test", "!", "-e", "/poisoned") == 0
+    assert not Path("/poisoned").exists()
+    engine.docker("rm", "-f", "poisoned")
+    engine.docker("rmi", "-f", "poisoned:built", "poisoned:again", "poisoned:python")
