@@ -8,7 +8,8 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.harness.engine import Engine, running_engine
@@ -50,6 +51,13 @@ def start_many(engine: Engine) -> list[str]:
         engine.docker("run", "-d", "--name", f"c{number}", "busybox:latest", "sh", "-c", program)
         for number in range(COUNT)
     ]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it does not become true"
+        time.sleep(0.02)  # of a log and of control groups there is no event
 
 
 def wait_until_attached(engine: Engine, client: subprocess.Popen[bytes]) -> None:
@@ -164,3 +172,19 @@ def test_a_port_that_somebody_took_while_no_engine_ran(engine: Engine) -> None:
         assert engine.docker("ps", "--format", "{{.Names}}") == "c0"
         assert "port is already allocated" in engine.log_tail()
     engine.docker("restart", "-t", "0", "c0")
+
+
+def test_a_slot_that_cannot_be_made_is_one_line_in_the_log() -> None:
+    """Somebody takes the bridge away: what cannot be prepared ahead is said once, and nothing of it stays."""
+    with running_engine(options=["--slots=1"]) as engine:
+        engine.docker("load", "-q", "-i", str(make_image(default_folder(), "busybox")))
+        engine.docker("run", "--rm", "busybox", "true")
+        wait_for(lambda: len(engine.slots()) == 1 and all(engine.slots().values()))
+        subprocess.run(["ip", "link", "del", engine.bridge], check=True)
+        engine.docker("create", "--name", "waits", "busybox", "true")
+        wait_for(lambda: "make a slot: " in engine.log.read_text())
+        assert "Traceback" not in engine.log.read_text()
+        done = engine.run("docker", "start", "waits", check=False)
+        assert "Traceback" not in done.stderr + engine.log.read_text()
+        engine.docker("rm", "-f", "waits")
+        wait_for(lambda: not engine.leftovers()["cgroups"])

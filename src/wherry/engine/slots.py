@@ -249,9 +249,14 @@ class Slots:
 
     def _enter(self, slot: _Slot, message: Message) -> None:
         message.close()
-        if get_str(message.body, "event") != "ready" or slot is not self._filling:
+        event = get_str(message.body, "event")
+        if event not in {"ready", "refused"} or slot is not self._filling:
             return
         self._filling = None
+        if event == "refused":
+            # Its end follows, and removes what it may have made.
+            logger.warning("make a slot: %s", get_str(message.body, "why"))
+            return
         if slot.key in self._ready and not self._closed:
             self._ready[slot.key].append(slot)
             asyncio.get_running_loop().call_later(_READY_S, self._renew, slot)
@@ -265,7 +270,7 @@ class Slots:
         self._drop(slot)
         if slot is self._filling:
             self._filling = None
-            logger.warning("a slot could not be made")
+            logger.warning("make a slot: its shim ended")
         ready = self._ready.get(slot.key)
         if ready is not None and slot in ready:
             ready.remove(slot)

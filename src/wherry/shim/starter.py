@@ -98,8 +98,12 @@ def start_container(engine_fd: int, shim: Channel) -> None:
     waiting = traces = None
     if order is not None and get_str(order.body, "op") == "stage":
         path = get_str(order.body, "cgroup")
-        traces = _Traces(get_str(order.body, "folder"), ShimState(cgroup=path, systemd=False))
-        waiting = stage(order.body, open_cgroup(path))
+        try:
+            traces = _Traces(get_str(order.body, "folder"), ShimState(cgroup=path, systemd=False))
+            waiting = stage(order.body, open_cgroup(path))
+        except (OSError, LaunchError) as error:
+            engine.send({"event": "refused", "why": str(error)})
+            return
         shim.send({"staged": path})
         engine.send({"event": "ready"})
         order = await_message(engine, beside=waiting.orders.fileno())
