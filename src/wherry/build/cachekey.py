@@ -55,7 +55,10 @@ def run_key(parent: str, step: RunStep, mounts: tuple[str, ...], settings: tuple
 
 
 def copy_key(parent: str, step: CopyStep, content: str) -> str:
-    """The key of a COPY or ADD; `content` is the digest of the files, or the key of their stage."""
+    """The key of a COPY or ADD; `content` is the digest of the files, or the key of their stage.
+
+    With --link the layer has no parent: it is the same on every base.
+    """
     return digest_of(
         [
             "copy",
@@ -75,6 +78,11 @@ def copy_key(parent: str, step: CopyStep, content: str) -> str:
             step.keep_git_dir,
         ]
     )
+
+
+def linked_key(parent: str, layer: str) -> str:
+    """The key of a state with a layer linked onto it, which has a key of its own."""
+    return digest_of(["link", VERSION, parent, layer])
 
 
 def workdir_key(parent: str, step: WorkdirStep) -> str:

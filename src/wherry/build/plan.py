@@ -445,7 +445,8 @@ class _Planner:
             destination=self._absolute(destination),
             chown=chown,
             chmod=chmod,
-            link=instruction.link,
+            # Names are the base's; and BuildKit does not link with --chmod either.
+            link=instruction.link and not chmod and _is_plain_owner(chown),
             parents=parents,
             excludes=tuple(self.expand(pattern, instruction) for pattern in instruction.excludes),
         )
@@ -581,6 +582,11 @@ def _split_env(entry: str) -> tuple[str, str]:
 
 def _join(keyword: str, pairs: list[tuple[str, str]]) -> str:
     return " ".join([keyword, *(f"{name}={value}" for name, value in pairs)])
+
+
+def _is_plain_owner(chown: str) -> bool:
+    """Whether an owner is known without the base's /etc/passwd and /etc/group."""
+    return all(part in {"", "root"} or part.isdecimal() for part in chown.split(":", 1))
 
 
 def _quote_list(words: tuple[str, ...]) -> str:

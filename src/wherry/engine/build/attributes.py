@@ -27,7 +27,9 @@ def find_owner(root: int, text: str) -> tuple[int | None, int | None]:
         return None, None
     user, _, group = text.partition(":")
     uid, gid = 0, None
-    if user.isascii() and user.isdigit():
+    if user == "root":
+        gid = 0  # in every image, also one without /etc/passwd
+    elif user.isascii() and user.isdigit():
         uid = gid = int(user)
     elif user:
         entries = parse_passwd(read_file(root, b"etc/passwd"))
@@ -39,6 +41,8 @@ def find_owner(root: int, text: str) -> tuple[int | None, int | None]:
         uid, gid = found.uid, found.gid
     if group.isascii() and group.isdigit():
         gid = int(group)
+    elif group == "root":
+        gid = 0
     elif group:
         groups = parse_group(read_file(root, b"etc/group"))
         match = next((entry for entry in groups if entry.name == group), None)

@@ -30,11 +30,11 @@ from wherry.engine.build.records import (
     StepStarted,
 )
 from wherry.engine.build.result import StageResult
-from wherry.engine.build.transfer import Source, Transfers
+from wherry.engine.build.transfer import Prepared, Source, Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
 from wherry.lib.ids import new_id
-from wherry.model.image import Platform
+from wherry.model.image import Digest, Platform
 
 Pull = Callable[[str, Platform | None, BuildOptions, Callable[[str], None]], Awaitable[None]]
 
@@ -191,8 +191,9 @@ class Steps:
     ) -> Solved:
         source = await self._find_source(step.source)
         prepared = await self._services.transfers.prepare(step, source, self.epoch)
-        parent = before.key
-        key = cachekey.copy_key(parent, step, prepared.key)
+        if step.link:
+            return await self._solve_link(step, number, before, prepared, no_cache=no_cache)
+        key = cachekey.copy_key(before.key, step, prepared.key)
         found = self._lookup(key, before, no_cache=no_cache)
         if found is not None:
             self._report(StepStarted(number=number, cached=True))
@@ -208,6 +209,77 @@ class Steps:
         if not prepared.has_tree or no_cache:
             return await self._do(step, number, before, key, do, no_cache=no_cache)
         return await self._do_by_content(step, number, before, key, do)
+
+    async def _solve_link(
+        self,
+        step: CopyStep,
+        number: int,
+        before: StageResult,
+        prepared: Prepared,
+        *,
+        no_cache: bool,
+    ) -> Solved:
+        """COPY --link: the layer is made on nothing, and is good on every base."""
+        cache = self._services.cache
+        key = cachekey.copy_key("", step, prepared.key)
+        record = None if no_cache else self._find(key)
+        self._report(StepStarted(number=number, cached=record is not None))
+        cached = record is not None
+        if record is None:
+            await self.fetch(prepared.tree or Chain())
+
+            async def do(output: Listener) -> Done:
+                del output
+                async with self._services.working:
+                    return await self._copy_apart(step, prepared)
+
+            done, _ = await self._services.flights.join(key, do, lambda *_: None)
+            own = done.layer.diff_id if done.layer is not None else None
+            result = key
+            if no_cache:
+                result = cachekey.fresh_key(key, secrets.token_hex(16))
+            elif prepared.has_tree:
+                result = cachekey.copy_key("", step, f"content:{done.content}")
+            same = self._find(result)
+            if same is not None and not same.hollow:
+                record, cached = same, True
+            else:
+                record = CacheRecord(
+                    result=result,
+                    layers=(own,) if own else (),
+                    description=step.name,
+                    kind="source.local",
+                    size_bytes=self._services.images.layers.get(own).size_bytes if own else 0,
+                    created=self._now(done.created),
+                    last_used=now(),
+                    use_count=1,
+                )
+            for name in {key, record.result}:
+                self.keys[name] = None
+                cache.put(name, record)
+        linked = (HOLLOW,) if record.hollow else tuple(map(Digest, record.layers))
+        chain = before.chain
+        for diff_id in linked:
+            chain = chain.add(Layer(diff_id))
+        return Solved(
+            chain=chain,
+            key=cachekey.linked_key(before.key, record.result),
+            cached=cached,
+            created=self._now(record.created),
+        )
+
+    async def _copy_apart(self, step: CopyStep, prepared: Prepared) -> Done:
+        """A copy onto nothing, packed at once: many chains may have it, and none waits for it."""
+        done = await self._services.transfers.copy(step, None, prepared, self.epoch)
+        layer = done.layer
+        if layer is None or layer.upper is None:
+            return done
+        try:
+            self._services.packer.add(layer, -1 if self.epoch is None else self.epoch)
+            diff_id = await layer.wait()
+        finally:
+            self._services.workspace.discard(layer.upper.parent)
+        return replace(done, layer=None if diff_id is None else Layer(diff_id))
 
     async def _do_by_content(
         self,

@@ -185,13 +185,13 @@ class Transfers:
         return job, f"git\0{source.url}\0{commit}\0{source.folder}"
 
     async def copy(
-        self, step: CopyStep, chain: Chain, prepared: Prepared, epoch: int | None
+        self, step: CopyStep, chain: Chain | None, prepared: Prepared, epoch: int | None
     ) -> Done:
-        """Does it, into a new upper directory. Raises StepFailed."""
+        """Does it, into a new upper directory; without a chain, onto nothing. Raises StepFailed."""
         folder = self._workspace.make()
         try:
             if not step.is_add and prepared.tree is None:
-                done = await self._write_layer(step, chain, prepared, folder, epoch)
+                done = await self._write_layer(step, chain or Chain(), prepared, folder, epoch)
                 if done is not None:
                     self._workspace.discard(folder)
                     return done
@@ -284,17 +284,19 @@ class Transfers:
 
     async def _run(
         self,
-        chain: Chain,
+        chain: Chain | None,
         folder: Path,
         request: dict[str, JsonValue],
         epoch: int | None,
     ) -> Done:
-        root = await self._workspace.writable(chain, folder, stubs=False)
-        request["root"] = {
-            "lowers": list(root.lowers),
-            "upper": root.upper,
-            "work": root.work,
-        }
+        upper = folder / "upper"
+        if chain is None:
+            # No overlay: it would mark the directories opaque, which then hide those of the base.
+            upper.mkdir(mode=0o755)
+            request["root"] = {"path": str(upper)}
+        else:
+            root = await self._workspace.writable(chain, folder, stubs=False)
+            request["root"] = {"lowers": list(root.lowers), "upper": root.upper, "work": root.work}
         request["epoch"] = -1 if epoch is None else epoch
         try:
             answer = await self._copiers.run("wherry.engine.build.copying:copy", request)
@@ -302,12 +304,12 @@ class Transfers:
             raise _copy_failure(error) from error
         if not isinstance(answer, dict):
             raise Internal("the copy worker gave no answer")
-        with os.scandir(root.upper) as entries:
+        with os.scandir(upper) as entries:
             is_empty = next(entries, None) is None
         if is_empty:
             self._workspace.discard(folder)
             return Done(layer=None, content=get_str(answer, "digest"))
-        return Done(layer=Layer(None, Path(root.upper)), content=get_str(answer, "digest"))
+        return Done(layer=Layer(None, upper), content=get_str(answer, "digest"))
 
 
 def _copy_failure(error: WorkerError) -> Exception:
