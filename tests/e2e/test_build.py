@@ -839,6 +839,47 @@ def test_outputs(engine: Engine, busybox: str, context: Path) -> None:
         assert "oci-layout" in tar.getnames()
 
 
+def layer_types(index: Path) -> set[str]:
+    """The media types of the layers of an OCI layout's only image."""
+    top = json.loads((index / "index.json").read_text())["manifests"][0]
+    manifest = json.loads((index / "blobs" / top["digest"].replace(":", "/")).read_text())
+    return {layer["mediaType"].rpartition(".")[2] for layer in manifest["layers"]}
+
+
+def test_outputs_compressed(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nRUN echo out > /file\nCMD cat /file\n")
+    for number, (form, expected) in enumerate(
+        (
+            ("compression=zstd", "tar+zstd"),
+            ("compression=zstd,compression-level=22,force-compression=true", "tar+zstd"),
+            ("compression=gzip,compression-level=9", "tar+gzip"),
+            ("compression=uncompressed", "tar"),
+        )
+    ):
+        folder = context.parent / f"layout-{number}"
+        option = f"type=oci,dest={folder},tar=false,name=packed,{form}"
+        build(engine, context, "-q", "-o", option, client="wherry")
+        assert layer_types(folder) == {expected}
+    archive = context.parent / "image.tar"
+    option = f"type=docker,dest={archive},name=packed,compression=zstd"
+    build(engine, context, "-q", "-o", option, client="wherry")
+    engine.docker("load", "-q", "-i", str(archive))
+    assert output_of(engine, "packed") == "out\n"
+    engine.docker("image", "rm", "packed")
+    build(engine, context, "-q", "-o", "type=image,name=kept,compression=zstd", client="wherry")
+    assert output_of(engine, "kept") == "out\n"
+    engine.docker("save", "-o", str(archive), "kept")
+    folder = context.parent / "kept"
+    with tarfile.open(archive) as saved:
+        saved.extractall(folder)
+    assert layer_types(folder) == {"tar+zstd"}
+    engine.docker("image", "rm", "kept")
+    option = f"type=oci,dest={archive},compression=lz4"
+    assert "unsupported compression type lz4" in refuse(
+        engine, context, "-o", option, client="wherry"
+    )
+
+
 def test_outputs_of_several_platforms(engine: Engine, context: Path) -> None:
     write(context, "FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n", a="")
     folder, archive, facts = (context.parent / name for name in ("out", "oci.tar", "facts"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +132,52 @@ def test_through_a_folder(stores: tuple[Engine, Engine], context: Path, tmp_path
         text = build(third, context, "--cache-from", f"type=local,src={folder}")
         assert "CACHED" not in text
         assert "no cache from" in text
+
+
+def test_the_forms_of_a_cache(
+    stores: tuple[Engine, Engine], registry: RegistryServer, context: Path, tmp_path: Path
+) -> None:
+    one, other = stores
+    for number, (form, cache, layer) in enumerate(
+        (
+            ("compression=zstd,force-compression=true", "oci.image.manifest.v1+json", "tar+zstd"),
+            ("compression=zstd,compression-level=19", "oci.image.manifest.v1+json", "tar+zstd"),
+            ("compression-level=9,oci-mediatypes=0", "manifest.list.v2+json", "diff.tar.gzip"),
+            ("compression=uncompressed,image-manifest=false", "oci.image.index.v1+json", "v1.tar"),
+        )
+    ):
+        folder, ref = tmp_path / f"cache-{number}", f"{registry.host}/cache:{number}"
+        build(
+            one,
+            context,
+            *("--cache-to", f"type=local,dest={folder},mode=max,{form}"),
+            *("--cache-to", f"type=registry,ref={ref},mode=max,{form}"),
+        )
+        top = json.loads((folder / "index.json").read_text())["manifests"][0]
+        assert top["mediaType"].endswith(cache)
+        blob = folder / "blobs" / top["digest"].replace(":", "/")
+        document = json.loads(blob.read_text())
+        layers = document.get("layers") or document["manifests"][:-1]
+        assert layers
+        assert {
+            found["mediaType"].rpartition(".image.")[2].endswith(layer) for found in layers
+        } == {True}
+        for source in (f"type=local,src={folder}", f"type=registry,ref={ref}"):
+            assert build(other, context, "--cache-from", source).count("CACHED") == 5
+            assert facts(other) == facts(one)
+            other.docker("image", "rm", "x")
+            other.docker("builder", "prune", "-af")
+    for form, sentence in (
+        ("compression=lz4", "unsupported compression type lz4"),
+        ("compression-level=best", "non-integer value best specified for compression-level"),
+        ("compression-level=10", "gzip: invalid compression level: 10"),
+        ("force-compression=maybe", "non-bool value maybe specified for force-compression"),
+        ("image-manifest=true,oci-mediatypes=false", "OCI mediatypes are required"),
+    ):
+        option = f"type=local,dest={tmp_path}/no,{form}"
+        done = one.run("wherry", "build", "--cache-to", option, str(context), check=False)
+        assert done.returncode == 1
+        assert sentence in done.stderr
 
 
 def test_what_cannot_be_read_or_written(

@@ -51,13 +51,11 @@ from wherry.engine.pull import run_together
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.store import Store, Table
-from wherry.image.config import build_index, descriptor_json
-from wherry.image.digest import digest_of
+from wherry.image.config import descriptor_json
 from wherry.image.reference import Reference, parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.model.image import Descriptor, Image
-from wherry.model.oci_image import OCI_INDEX
 
 logger = logging.getLogger(__name__)
 
@@ -287,8 +285,14 @@ class Builder:
                 cache: JsonObject = {}
                 if any(option.type == "inline" for option in options.cache_to):
                     cache = self._exporter.inline(build.keys, await stage.chain.diff_ids())
-                images.append(await make_image(self._images, stage, build.epoch, cache))
-        target = await self._make_target(images)
+                image = await make_image(self._images, stage, build.epoch, cache)
+                for output in options.outputs:
+                    if output.type == "image" and output.compression is not None:
+                        image = await self._images.recompressed(
+                            image, output.compression, keep=True
+                        )
+                images.append(image)
+        target = await self._outputs.make_target(images)
         names = tuple(parse_reference(tag).with_default_tag() for tag in tags)
         if keeps:
             self._tag(images, target, names)
@@ -332,7 +336,7 @@ class Builder:
             try:
                 name = await self._exporter.export(option, keys, results, options.credentials)
             except EngineError as error:
-                if option.attributes.get("ignore-error") != "true":
+                if not option.ignores_errors:
                     raise
                 name = ""
                 report(Notice(text=f"[Warning] no cache to {option.shown()}: {error}\n"))
@@ -372,21 +376,6 @@ class Builder:
                 continue
             for image in reversed(images):
                 self._images.point(name.canonical(), image.id, target)
-
-    async def _make_target(self, images: Sequence[Image]) -> Descriptor | None:
-        """What the names mean: the image's manifest, or an index of several."""
-        if len(images) < 2:
-            return images[0].manifest if images else None
-        data = build_index(
-            [
-                replace(image.manifest, platform=image.platform)
-                for image in images
-                if image.manifest is not None
-            ]
-        )
-        digest = digest_of(data)
-        await self._images.put_blob(digest, data)
-        return Descriptor(media_type=OCI_INDEX, digest=digest, size=len(data))
 
     # ---- outputs
 

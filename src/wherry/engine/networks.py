@@ -21,6 +21,7 @@ from typing import Protocol
 from wherry.engine.dnsnames import build_dns_names, rename_endpoint
 from wherry.engine.store import Store, Table
 from wherry.kernel.netlink.rtnl import Rtnl
+from wherry.lib.booleans import BOOLEANS
 from wherry.model.container import (
     Container,
     Endpoint,
@@ -59,10 +60,6 @@ PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
 _SWITCHES = frozenset({"enable_icc", "enable_ip_masquerade", "default_bridge", "inhibit_ipv4"})
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
-}
 NOT_HOST_MODE = (
     "cannot connect container to host network - container must be created in host network mode"
 )
@@ -114,7 +111,7 @@ class _Live:
 
     def is_on(self, option: str, *, default: bool) -> bool:
         value = self.record.options.get(BRIDGE_OPTION + option)
-        return default if value is None else _BOOLEANS.get(value, False)
+        return default if value is None else BOOLEANS.get(value, False)
 
 
 class Networks:
@@ -692,7 +689,7 @@ def _check_options(options: Mapping[str, str]) -> None:
             raise InvalidArgument(
                 f'failed to parse {name} value: {value} (strconv.Atoi: parsing "{value}": invalid syntax)'
             )
-        if name.removeprefix(BRIDGE_OPTION) in _SWITCHES and value not in _BOOLEANS:
+        if name.removeprefix(BRIDGE_OPTION) in _SWITCHES and value not in BOOLEANS:
             raise InvalidArgument(
                 f"failed to parse {name} value: {value} "
                 f'(strconv.ParseBool: parsing "{value}": invalid syntax)'

@@ -31,6 +31,8 @@ from wherry.model.oci_image import OCI_INDEX, OCI_MANIFEST
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _HOST_BASE = "io.wherry.host"
@@ -132,11 +134,16 @@ def build_manifest(config: Descriptor, layers: tuple[Descriptor, ...]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def build_index(manifests: Sequence[Descriptor]) -> bytes:
-    """An OCI index."""
+def docker_layer_type(media_type: str) -> str:
+    """Docker's name of one of OCI's layer types."""
+    return _DOCKER_LAYER + media_type.removeprefix(OCI_LAYER).replace("+", ".")
+
+
+def build_index(manifests: Sequence[Descriptor], media_type: str = OCI_INDEX) -> bytes:
+    """An index, or Docker's list."""
     document: JsonObject = {
         "schemaVersion": 2,
-        "mediaType": OCI_INDEX,
+        "mediaType": media_type,
         "manifests": [descriptor_json(manifest) for manifest in manifests],
     }
     return json.dumps(document, separators=(",", ":")).encode()

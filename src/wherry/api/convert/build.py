@@ -14,32 +14,33 @@ from wherry.engine.build.cache import CacheEntry
 from wherry.engine.build.kept import Listed
 from wherry.engine.build.records import BuildOptions, CacheOption, HistoryRecord, Output
 from wherry.engine.builder import CacheMount
+from wherry.image.compression import GZIP, parse_compression, parse_flag
 from wherry.model.container import Ulimit
 from wherry.model.errors import InvalidArgument
+from wherry.model.oci_image import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from wherry.model.platforms import parse_platform
 from wherry.wire import build as wire
 from wherry.wire.system import BuildCacheRecord
 
 Kind = TypeVar("Kind")
 
-# Attributes by type, with the values that each may have (none: any). Layers always travel as gzip, under OCI's
-# media types, below an image manifest.
-_BOOL = ("true", "false")
+# Attributes by type, with the values that each may have (none: any, or looked at later).
+_MODES = ("min", "max")
 _FORM = {
-    "mode": ("min", "max"),
-    "compression": ("gzip",),
+    "mode": _MODES,
+    "compression": (),
     "compression-level": (),
-    "force-compression": _BOOL,
-    "oci-mediatypes": ("true",),
-    "image-manifest": ("true",),
-    "ignore-error": _BOOL,
+    "force-compression": (),
+    "oci-mediatypes": (),
+    "image-manifest": (),
+    "ignore-error": (),
 }
 _CACHE_ATTRIBUTES: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "importer": {"registry": {"ref": ()}, "local": {"src": (), "tag": (), "digest": ()}},
     "exporter": {
         "registry": {"ref": (), **_FORM},
         "local": {"dest": (), "tag": (), **_FORM},
-        "inline": {"mode": ("min",)},
+        "inline": {"mode": _MODES},  # BuildKit takes max too, and gives min
     },
 }
 _REQUIRED = {
@@ -107,7 +108,12 @@ def with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOpti
         contexts=preface.contexts,
         offered_context=preface.offered_context,
         outputs=tuple(
-            Output(type=item.type, attributes=item.attributes) for item in preface.outputs
+            Output(
+                type=item.type,
+                attributes=item.attributes,
+                compression=parse_compression(item.attributes),
+            )
+            for item in preface.outputs
         ),
         cache_from=tuple(_cache_option(item, "importer") for item in preface.cache_from),
         cache_to=(
@@ -156,7 +162,26 @@ def _cache_option(item: wire.OptionItem, role: str) -> CacheOption:
     required = _REQUIRED.get((item.type, role), "")
     if required and not item.attributes.get(required):
         raise InvalidArgument(f"{required} is required for {item.type} cache {role}")
-    return CacheOption(type=item.type, attributes=item.attributes)
+    return CacheOption(
+        type=item.type,
+        attributes=item.attributes,
+        compression=parse_compression(item.attributes) or GZIP,
+        media_type=_manifest_type(item.attributes),
+        ignores_errors=parse_flag(item.attributes, "ignore-error"),
+    )
+
+
+def _manifest_type(attributes: Mapping[str, str]) -> str:
+    """Of a cache's manifest."""
+    is_oci = parse_flag(attributes, "oci-mediatypes", default=True)
+    if parse_flag(attributes, "image-manifest", default=is_oci):
+        if not is_oci:
+            raise InvalidArgument(
+                "invalid configuration for remote cache, OCI mediatypes are required for image-manifest"
+                " cache format"
+            )
+        return OCI_MANIFEST
+    return OCI_INDEX if is_oci else DOCKER_LIST
 
 
 def _hosts(query: Query) -> tuple[str, ...]:

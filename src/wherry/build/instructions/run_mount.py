@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wherry.build.errors import SyntaxProblem, suggest
 from wherry.build.words import quote_go
+from wherry.lib.booleans import BOOLEANS
 
 TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 SHARING = ("shared", "private", "locked")
@@ -33,8 +34,6 @@ KEYS = (
     "size",
     "env",
 )
-TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP]?)(?:[iI]?[bB])?")
 FILE_TYPES = frozenset({"secret", "ssh", "cache"})
 
@@ -171,11 +170,9 @@ def _canonical(key: str) -> str:
 
 
 def _bool(key: str, value: str) -> bool:
-    if value in TRUE:
-        return True
-    if value in FALSE:
-        return False
-    raise SyntaxProblem(f"invalid value for {key}: {value}", value)
+    if value not in BOOLEANS:
+        raise SyntaxProblem(f"invalid value for {key}: {value}", value)
+    return BOOLEANS[value]
 
 
 def _number(values: dict[str, str], key: str, base: int) -> int | None:

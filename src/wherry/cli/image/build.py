@@ -475,7 +475,7 @@ def _report_check(warnings: list[str]) -> int:
 
 
 def _receive(session: Session, output: OutputOption, name: str) -> None:
-    if output.kind == "local":
+    if output.kind == "local" or output.attributes.get("tar") in {"false", "0"}:
         _unpack(session, output.destination, name)
         return
     from wherry.cli.save_to import save_to

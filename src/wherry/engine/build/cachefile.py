@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from wherry.engine.build.records import CacheRecord
-from wherry.image.config import BUILD_CACHE_KEY, parse_json
+from wherry.image.config import (
+    BUILD_CACHE_KEY,
+    build_index,
+    build_manifest,
+    docker_layer_type,
+    parse_json,
+)
 from wherry.image.content import BadContent
 from wherry.image.digest import InvalidDigest, parse_digest
 from wherry.lib.jsonvalue import (
@@ -25,7 +32,8 @@ from wherry.lib.jsonvalue import (
     get_str,
     get_strings,
 )
-from wherry.model.image import Digest
+from wherry.model.image import Descriptor, Digest
+from wherry.model.oci_image import CACHE_CONFIG, DOCKER_LIST, OCI_MANIFEST, Index, Manifest
 
 _MAX_KEY = 128
 _KINDS = frozenset({"regular", "source.local", "internal"})
@@ -60,6 +68,30 @@ def build_cache_config(records: JsonObject, diff_ids: Sequence[str]) -> bytes:
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
     }
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def build_cache_manifest(
+    media_type: str, config: Descriptor, layers: Sequence[Descriptor]
+) -> bytes:
+    """The manifest of a cache, or the index that BuildKit calls `image-manifest=false`."""
+    if media_type == OCI_MANIFEST:
+        return build_manifest(config, tuple(layers))
+    if media_type == DOCKER_LIST:
+        layers = [
+            replace(layer, media_type=docker_layer_type(layer.media_type)) for layer in layers
+        ]
+    return build_index([*layers, config], media_type)
+
+
+def unfold_cache(document: Manifest | Index) -> Manifest | Index:
+    """What `build_cache_manifest` gave, always as a manifest; any other document as it is."""
+    if isinstance(document, Manifest):
+        return document
+    configs = [entry for entry in document.entries if entry.media_type == CACHE_CONFIG]
+    if not configs:
+        return document
+    layers = tuple(entry for entry in document.entries if entry.media_type != CACHE_CONFIG)
+    return Manifest(media_type=document.media_type, config=configs[0], layers=layers)
 
 
 def parse_cache_config(data: bytes) -> tuple[dict[str, CacheRecord], tuple[Digest, ...]]:

@@ -10,16 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from wherry.engine.build.cache import BuildCache
-from wherry.engine.build.cachefile import build_cache_config, build_records
+from wherry.engine.build.cachefile import build_cache_config, build_cache_manifest, build_records
 from wherry.engine.build.outputs import Outputs
 from wherry.engine.build.records import CacheOption, CacheRecord
 from wherry.engine.build.remotes import CacheRegistry
 from wherry.engine.images import Images
-from wherry.image.config import build_manifest
 from wherry.image.digest import digest_of
 from wherry.lib.jsonvalue import JsonObject
 from wherry.model.image import Descriptor, Digest
-from wherry.model.oci_image import CACHE_CONFIG, OCI_MANIFEST
+from wherry.model.oci_image import CACHE_CONFIG
 from wherry.registry.auth import Credentials
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -54,10 +53,10 @@ class CacheExporter:
         needed = dict.fromkeys(Digest(layer) for layers in wanted for layer in layers)
         diff_ids = tuple(needed)
         config = build_cache_config(build_records(records, diff_ids), diff_ids)
-        layers = await self._images.portable_layers(diff_ids)
+        layers = await self._images.portable_layers(diff_ids, option.compression)
         described = Descriptor(media_type=CACHE_CONFIG, digest=digest_of(config), size=len(config))
-        body = build_manifest(described, layers)
-        manifest = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(body), size=len(body))
+        body = build_cache_manifest(option.media_type, described, layers)
+        manifest = Descriptor(media_type=option.media_type, digest=digest_of(body), size=len(body))
         await self._images.put_blob(described.digest, config)
         if option.type == "registry":
             blobs = tuple({blob.digest: blob for blob in (*layers, described)}.values())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from wherry.engine.build.cache import BuildCache
-from wherry.engine.build.cachefile import parse_cache_config
+from wherry.engine.build.cachefile import parse_cache_config, unfold_cache
 from wherry.engine.build.contexts import BuildContext
 from wherry.engine.build.records import BuildOptions, CacheOption, CacheRecord
 from wherry.engine.build.remotes import CacheRegistry, Fetch
@@ -22,7 +22,13 @@ from wherry.image.save import blob_name
 from wherry.lib.blocking import run_blocking
 from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
 from wherry.model.image import Descriptor, Digest
-from wherry.model.oci_image import BadManifest, parse_image_manifest, parse_index
+from wherry.model.oci_image import (
+    BadManifest,
+    Index,
+    parse_image_manifest,
+    parse_index,
+    parse_manifest,
+)
 
 _PIECE = 1 << 20
 HOLLOW = Digest("")  # stands for layers that nobody has
@@ -145,7 +151,11 @@ class CacheImporter:
                 raise BadContent(f"blob {digest} is missing or damaged")
             return data
 
-        manifest = parse_image_manifest(read(_find_manifest(folder.read("index.json"), source)))
+        manifest = unfold_cache(
+            parse_manifest(read(_find_manifest(folder.read("index.json"), source)))
+        )
+        if isinstance(manifest, Index):
+            raise BadContent("its manifest is an index")
 
         async def fetch(descriptor: Descriptor, diff_id: Digest) -> None:
             async with self._taking_in:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.engine.build.layers import Chain, Workspace
@@ -13,11 +13,13 @@ from wherry.engine.images import Images
 from wherry.engine.images.exporting import Choice
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.config import build_index
+from wherry.image.digest import digest_of
 from wherry.image.reference import Reference
 from wherry.image.save import build_members
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import InvalidArgument, NotFound
 from wherry.model.image import Descriptor, Digest, Image, Platform
+from wherry.model.oci_image import OCI_INDEX
 from wherry.model.platforms import format_platform
 
 _TREES = frozenset({"local", "tar"})
@@ -80,11 +82,17 @@ class Outputs:
         """One `--output` as a tar; its name."""
         if output.type in _TREES:
             return await self._write_trees(results.roots)
-        first, *others = results.images
+        images, target = results.images, results.target
+        if output.compression is not None:
+            images = tuple(
+                [await self._images.recompressed(image, output.compression) for image in images]
+            )
+            target = await self.make_target(images)
+        first, *others = images
         choice = Choice(
             image=first,
             names=list(results.names),
-            index=results.target if others else None,
+            index=target if others else None,
             platforms=tuple(others),
         )
         path = self.new_path()
@@ -92,6 +100,21 @@ class Outputs:
             async for piece in self._images.save_as([choice]):
                 file.write(piece)
         return self.offer(path)
+
+    async def make_target(self, images: Sequence[Image]) -> Descriptor | None:
+        """What the names mean: the image's manifest, or an index of several."""
+        if len(images) < 2:
+            return images[0].manifest if images else None
+        data = build_index(
+            [
+                replace(image.manifest, platform=image.platform)
+                for image in images
+                if image.manifest is not None
+            ]
+        )
+        digest = digest_of(data)
+        await self._images.put_blob(digest, data)
+        return Descriptor(media_type=OCI_INDEX, digest=digest, size=len(data))
 
     async def _write_trees(self, roots: Sequence[tuple[Chain, Platform]]) -> str:
         """Several platforms' files are in a folder each."""

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from wherry.build.errors import Span, format_excerpt
+from wherry.image.compression import GZIP, Compression
 from wherry.lib.jsonvalue import JsonObject
 from wherry.model.container import Ulimit
 from wherry.model.errors import EngineError
 from wherry.model.image import Platform
+from wherry.model.oci_image import OCI_MANIFEST
 from wherry.registry.auth import Credentials
 
 CANCELLED = "build cancelled"
@@ -21,6 +23,7 @@ class Output:
 
     type: str = "image"
     attributes: Mapping[str, str] = field(default_factory=dict)
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,9 @@ class CacheOption:
 
     type: str
     attributes: Mapping[str, str] = field(default_factory=dict)
+    compression: Compression = GZIP
+    media_type: str = OCI_MANIFEST  # of the cache's manifest; an index names the layers itself
+    ignores_errors: bool = False
 
     def shown(self) -> str:
         """As a person would name it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from wherry.engine.build.cachefile import unfold_cache
 from wherry.engine.downloads import BlobRequest, Downloads
 from wherry.engine.pull import read_config_blob, translate_pull_failure
 from wherry.engine.push import Pushes
@@ -46,7 +47,7 @@ class CacheRegistry:
         client, found = await self._registries.first_that_answers(
             clients, lambda client: client.get_manifest(reference.path, wanted)
         )
-        document = parse_manifest(found.body, found.descriptor.media_type)
+        document = unfold_cache(parse_manifest(found.body, found.descriptor.media_type))
         clients = clients[clients.index(client) :]
         if isinstance(document, Manifest):
             config = await read_config_blob(client, reference.path, document.config)

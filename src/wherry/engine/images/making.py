@@ -20,9 +20,9 @@ from wherry.build.stages import parse_program, resolve
 from wherry.engine.clock import now
 from wherry.engine.images.pipes import feed_pipe, open_pipe
 from wherry.engine.images.worker import run_image_worker
+from wherry.image.compression import GZIP, Compression
 from wherry.image.config import (
     OCI_LAYER,
-    OCI_LAYER_GZIP,
     ImageConfig,
     build_config,
     build_manifest,
@@ -284,7 +284,7 @@ async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Des
     if not plain:
         return manifest
     with images.collector.hold():
-        packed_layers = await asyncio.gather(*(_compress(images, layer) for layer in plain))
+        packed_layers = await asyncio.gather(*(_compress(images, layer.digest) for layer in plain))
         replaced = dict(zip((layer.digest for layer in plain), packed_layers, strict=True))
         layers = [replaced.get(layer.digest, layer) for layer in document.layers]
         if document.media_type == DOCKER_MANIFEST:
@@ -301,7 +301,9 @@ async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Des
     return packed
 
 
-async def portable_layers(images: Images, diff_ids: Sequence[Digest]) -> tuple[Descriptor, ...]:
+async def portable_layers(
+    images: Images, diff_ids: Sequence[Digest], compression: Compression = GZIP
+) -> tuple[Descriptor, ...]:
     """Layers as blobs that can travel: as one came with an image, else compressed now.
 
     The caller holds the collector: nothing names the new blobs.
@@ -314,39 +316,53 @@ async def portable_layers(images: Images, diff_ids: Sequence[Digest]) -> tuple[D
         if not manifest.is_image:
             continue
         for diff_id, layer in zip(images.get(record.id).diff_ids, manifest.layers, strict=False):
-            if layer.media_type not in _UNCOMPRESSED and images.has_blob(layer.digest):
-                known.setdefault(diff_id, layer)
-    plain = [diff_id for diff_id in diff_ids if diff_id not in known]
-    packed = await asyncio.gather(
-        *(
-            _compress(images, Descriptor(media_type=OCI_LAYER, digest=diff_id, size=0))
-            for diff_id in plain
-        )
-    )
-    known.update(zip(plain, packed, strict=True))
+            is_wanted = compression.is_kind_of(layer.media_type)
+            is_good = is_wanted or (not compression.force and layer.media_type not in _UNCOMPRESSED)
+            if is_good and images.has_blob(layer.digest) and (is_wanted or diff_id not in known):
+                known[diff_id] = layer
+    missing = [diff_id for diff_id in dict.fromkeys(diff_ids) if diff_id not in known]
+    packed = await asyncio.gather(*(_compress(images, diff_id, compression) for diff_id in missing))
+    known.update(zip(missing, packed, strict=True))
     return tuple(known[diff_id] for diff_id in diff_ids)
 
 
-async def _compress(images: Images, layer: Descriptor) -> Descriptor:
-    output = (
-        images.content.tmp / f"gzip-{layer.digest.partition(':')[2][:32]}-{secrets.token_hex(4)}"
-    )
+async def recompress(images: Images, image: Image, compression: Compression) -> Image:
+    """The image with a manifest whose layers are compressed so. The caller holds the collector."""
+    layers = await portable_layers(images, image.diff_ids, compression)
+    config = Digest(image.id)
+    size = len(await images.read_blob(config))
+    data = build_manifest(Descriptor(media_type=OCI_CONFIG, digest=config, size=size), layers)
+    packed = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(data), size=len(data))
+    await images.put_blob(packed.digest, data)
+    return replace(image, manifest=packed)
+
+
+async def _compress(images: Images, diff_id: Digest, compression: Compression = GZIP) -> Descriptor:
+    tar = images.layer_tar(diff_id)
+    if compression.kind == "uncompressed":
+        await run_blocking(images.content.link, diff_id, tar)
+        size = tar.stat().st_size
+        return Descriptor(media_type=compression.media_type, digest=diff_id, size=size)
+    output = images.content.tmp / f"packed-{diff_id.partition(':')[2][:32]}-{secrets.token_hex(4)}"
+    request: dict[str, JsonValue] = {
+        "tar": str(tar),
+        "output": str(output),
+        "layers": str(images.layers.folder),
+        "kind": compression.kind,
+    }
+    if compression.level is not None:
+        request["level"] = compression.level
     try:
-        result = await run_image_worker(
-            "wherry.image.layer.compress:compress",
-            {
-                "tar": str(images.layer_tar(layer.digest)),
-                "output": str(output),
-                "layers": str(images.layers.folder),
-            },
-        )
+        result = await run_image_worker("wherry.image.layer.compress:compress", request)
         if not isinstance(result, Mapping):
             raise Internal("the compressor gave no result")
         digest = Digest(get_str(result, "digest"))
         await run_blocking(images.content.adopt, digest, output)
     finally:
         output.unlink(missing_ok=True)
-    return Descriptor(media_type=OCI_LAYER_GZIP, digest=digest, size=get_int(result, "size"))
+    return Descriptor(
+        media_type=compression.media_type, digest=digest, size=get_int(result, "size")
+    )
 
 
 async def _descriptors(

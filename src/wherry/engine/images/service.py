@@ -27,6 +27,7 @@ from wherry.engine.images.removal import Deleted, ImageUser, Removal
 from wherry.engine.images.snapshots import Snapshots
 from wherry.engine.images.worker import run_image_worker
 from wherry.engine.store import Store
+from wherry.image.compression import GZIP, Compression
 from wherry.image.config import (
     ImageConfig,
     parse_config,
@@ -560,9 +561,22 @@ class Images:
         """
         return await making.make_image(self, config, base=base)
 
-    async def portable_layers(self, diff_ids: Sequence[Digest]) -> tuple[Descriptor, ...]:
+    async def portable_layers(
+        self, diff_ids: Sequence[Digest], compression: Compression = GZIP
+    ) -> tuple[Descriptor, ...]:
         """Layers as compressed blobs. The caller is `building`."""
-        return await making.portable_layers(self, diff_ids)
+        return await making.portable_layers(self, diff_ids, compression)
+
+    async def recompressed(
+        self, image: Image, compression: Compression, *, keep: bool = False
+    ) -> Image:
+        """The image with a manifest of such layers, which stays when it is to be kept. The caller is `building`."""
+        image = await making.recompress(self, image, compression)
+        if keep and image.manifest is not None:
+            manifest = parse_image_manifest(await self.read_blob(image.manifest.digest))
+            blobs = (image.manifest.digest, *(layer.digest for layer in manifest.layers))
+            return await self.register(image.id, manifest=image.manifest, blobs=blobs)
+        return image
 
     # ---- giving content out (ImageSource)
 
