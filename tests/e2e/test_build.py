@@ -19,6 +19,8 @@ from pathlib import Path
 
 import docker as docker_sdk
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from tests.harness.built_image import describe
 from tests.harness.engine import Engine, running_engine
 
@@ -315,8 +317,8 @@ def test_an_ssh_agent(engine: Engine, debian: str, context: Path) -> None:
         context,
         f"FROM {debian}\nUSER nobody\n"
         "RUN --mount=type=ssh,required,uid=65534 perl -MIO::Socket::UNIX -e"
-        ' \'my $s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die $!; syswrite $s, "ask";'
-        ' sysread $s, my $b, 9; print "$b\\n"\'\n'
+        " 'my $s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die $!; my $b;"
+        ' for my $m (19, 22, 11) { syswrite $s, pack("NC", 1, $m); sysread $s, $b, 9; print unpack("H*", $b), " " }\'\n'
         'RUN test -z "$SSH_AUTH_SOCK" && test ! -e /run/buildkit\n',
     )
     with socket.socket(socket.AF_UNIX) as agent:
@@ -326,16 +328,27 @@ def test_an_ssh_agent(engine: Engine, debian: str, context: Path) -> None:
         def answer() -> None:
             connection, _ = agent.accept()
             with connection:
-                connection.sendall(connection.recv(9) + b"-told")
+                connection.sendall(connection.recv(5) + b"told")
 
         thread = threading.Thread(target=answer)
         thread.start()
         told = build(engine, context, "--ssh", f"default={path}", client="wherry")
         thread.join(DEADLINE_S)
-    assert "ask-told" in told
+    # Keys are neither removed nor locked: these two the agent did not get.
+    assert "0000000105 0000000105 000000010b746f6c64" in told
     assert path.stat().st_uid == os.getuid()
     message = refuse(engine, context, "--ssh", f"default={context}", client="wherry")
-    assert "is not the socket of an agent" in message
+    assert f"failed to read {context}: is a directory" in message
+    key = context.parent / "key"
+    made = ed25519.Ed25519PrivateKey.generate()
+    encoding, form = serialization.Encoding, serialization.PrivateFormat.OpenSSH
+    key.write_bytes(made.private_bytes(encoding.PEM, form, serialization.NoEncryption()))
+    public = made.public_key().public_bytes(encoding.Raw, serialization.PublicFormat.Raw)
+    (context / "Dockerfile").write_text(
+        (context / "Dockerfile").read_text().replace("ssh,", "ssh,id=key,").replace("9;", "999;")
+    )
+    listed = build(engine, context, "--ssh", f"key={key}", client="wherry")
+    assert public.hex() in listed
 
 
 def test_cache_mounts_are_in_no_layer(engine: Engine, busybox: str, context: Path) -> None:

@@ -13,9 +13,10 @@ from wherry.client.document import encode, mapping_of, strings_of, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from wherry.cli.command import Arguments
+    from wherry.cli.image.build_agent import KeyAgent
     from wherry.cli.image.build_context import Context
     from wherry.cli.session import Session
     from wherry.client.document import Document, Json
@@ -120,7 +121,7 @@ OPTIONS = (
         "",
         "stringArray",
         "",
-        'SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")',
+        'SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")',
     ),
     ("tag", "t", "list", "", 'Name and optionally a tag in the "name:tag" format'),
     ("target", "", "string", "", "Set the target build stage to build."),
@@ -143,6 +144,15 @@ STREAMED = frozenset({"local", "tar", "oci", "docker"})
 
 def run(session: Session, arguments: Arguments) -> int:
     """Builds an image."""
+    agents: list[KeyAgent] = []
+    try:
+        return _build(session, arguments, agents)
+    finally:
+        for agent in agents:
+            agent.close()
+
+
+def _build(session: Session, arguments: Arguments, agents: list[KeyAgent]) -> int:
     from wherry.cli.image.build_context import add_cache, open_context
     from wherry.cli.image.build_progress import make_progress
 
@@ -153,9 +163,9 @@ def run(session: Session, arguments: Arguments) -> int:
     try:
         outputs = [parse_output(text) for text in arguments.many("output")]
         secrets = dict(read_secret(text) for text in arguments.many("secret"))
-        agents = dict(parse_agent(text) for text in arguments.many("ssh"))
         cache_from = [one for text in arguments.many("cache-from") for one in parse_cache(text)]
         cache_to = [one for text in arguments.many("cache-to") for one in parse_cache(text)]
+        sockets = open_agents(arguments.many("ssh"), agents)
     except ValueRefused as exc:
         raise CommandFailed(str(exc)) from exc
     tags = [*arguments.many("tag"), *names_of(outputs)]
@@ -172,7 +182,7 @@ def run(session: Session, arguments: Arguments) -> int:
         token, body = _offer(session, context)
         preface: Document = {
             "Secrets": {**secrets},
-            "Ssh": {**agents},
+            "Ssh": {**sockets},
             "Contexts": dict(context.named),
             "OfferedContext": token,
             "Outputs": [_option(output) for output in outputs],
@@ -187,7 +197,7 @@ def run(session: Session, arguments: Arguments) -> int:
         body = itertools.chain([len(encoded).to_bytes(8, "big") + encoded], body)
     elif (
         secrets
-        or agents
+        or sockets
         or outputs
         or cache_to
         or context.named
@@ -341,22 +351,43 @@ def read_secret(text: str) -> tuple[str, str]:
     return identity, str(binascii.b2a_base64(content, newline=False), "ascii")
 
 
-def parse_agent(text: str) -> tuple[str, str]:
-    """Id and socket of `default` or `id=path`; raises ValueRefused."""
-    identity, _, path = text.partition("=")
-    path = path or os.environ.get("SSH_AUTH_SOCK", "")
-    if not path:
-        raise ValueRefused(
-            f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set ({identity})"
-        )
+def open_agents(texts: Sequence[str], agents: list[KeyAgent]) -> dict[str, str]:
+    """The sockets of `--ssh default|id[=socket|key[,key]]` by id; `agents` gets those that stand for keys, to be closed.
+
+    Raises ValueRefused.
+    """
+    sockets: dict[str, str] = {}
+    for text in texts:
+        identity, _, value = text.partition("=")
+        identity = identity or "default"
+        if identity in sockets:
+            raise ValueRefused(f'duplicate agent ID "{identity}"')
+        path = value or os.environ.get("SSH_AUTH_SOCK", "")
+        if not path:
+            raise ValueRefused(
+                f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set ({identity})"
+            )
+        paths = path.split(",") if value else [path]
+        are_sockets = [_is_socket(one) for one in paths]
+        if not any(are_sockets):
+            from wherry.cli.image.build_agent import KeyAgent
+
+            agents.append(KeyAgent(paths))
+            path = agents[-1].path
+        elif not all(are_sockets):
+            raise ValueRefused("invalid combination of keys and sockets")
+        elif len(paths) > 1:
+            raise ValueRefused("only single socket allowed")
+        sockets[identity] = os.path.abspath(path)
+    return sockets
+
+
+def _is_socket(path: str) -> bool:
     try:
-        mode = os.stat(path).st_mode
+        return stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError as exc:
         reason = (exc.strerror or "").lower()
         raise ValueRefused(f"failed to stat {path}: stat {path}: {reason}") from exc
-    if not stat.S_ISSOCK(mode):
-        raise ValueRefused(f"{path} is not the socket of an agent: give the key to one by ssh-add")
-    return identity or "default", os.path.abspath(path)
 
 
 def _option(option: OutputOption | CacheOption) -> Json:

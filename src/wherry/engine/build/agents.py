@@ -1,6 +1,7 @@
 """`RUN --mount=type=ssh`: a socket of the step's own before each agent, with the owner and mode that the mount asks for.
 
-The agent's own socket is not bound into the step: its owner is not the step's user, and must not be changed.
+The agent's own socket is not bound into the step: its owner is not the step's user, and must not be changed. As in
+BuildKit a step may list keys and have data signed; it can neither add, remove nor lock keys of the user's agent.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from wherry.engine.build.records import StepFailed
 
 _TARGET = "/run/buildkit/ssh_agent.{}"
 _PIECE = 1 << 16
+_MAX_MESSAGE = 256 << 10
+_ALLOWED = frozenset((11, 13))  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST
+_FAILURE = b"\0\0\0\1\5"
 
 
 async def prepare_agents(
@@ -64,9 +68,28 @@ async def _serve(listener: socket.socket, agent: str) -> asyncio.Server:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_pass(reader, agent_writer), _pass(agent_reader, writer))
+        await asyncio.gather(
+            _pass_requests(reader, agent_writer, writer), _pass(agent_reader, writer)
+        )
 
     return await asyncio.start_unix_server(relay, sock=listener)
+
+
+async def _pass_requests(
+    source: asyncio.StreamReader, agent: asyncio.StreamWriter, client: asyncio.StreamWriter
+) -> None:
+    """Requests that only read go to the agent; the others are answered here."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        while True:
+            head = await source.readexactly(5)
+            length = int.from_bytes(head[:4], "big")
+            if not 0 < length <= _MAX_MESSAGE:
+                break
+            rest = await source.readexactly(length - 1)
+            target, message = (agent, head + rest) if head[4] in _ALLOWED else (client, _FAILURE)
+            target.write(message)
+            await target.drain()
+    agent.close()
 
 
 async def _pass(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
