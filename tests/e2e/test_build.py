@@ -999,6 +999,58 @@ def test_cache_usage_prune_and_history(engine: Engine, busybox: str, context: Pa
     assert "Using cache" not in build(engine, context)
 
 
+def test_cache_records_and_what_prune_takes(engine: Engine, busybox: str, context: Path) -> None:
+    engine.docker("builder", "prune", "-af")
+    write(
+        context,
+        f"FROM {busybox}\nRUN --mount=type=cache,target=/c head -c 1000 /dev/zero | tee /one > /c/in\n"
+        "COPY a /\nRUN true\nCOPY --from=busybox /bin/busybox /b\n",
+        a="xyz",
+    )
+    build(engine, context, "-q", "-t", "records")
+    df = engine.docker("system", "df", "-v", "--format", "{{json .BuildCache}}")
+    records = {record["Description"]: record for record in json.loads(df)}
+    run, copied = (
+        records["RUN --mount=type=cache,target=/c head -c 1000 /dev/zero | tee /one > /c/in"],
+        records["COPY a /"],
+    )
+    assert (copied["Parent"], copied["Size"], copied["CacheType"]) == (
+        run["ID"],
+        "3B",
+        "source.local",
+    )
+    assert records["cached mount /c"]["CacheType"] == "exec.cachemount"
+    assert len(records) == 5
+    text = engine.wherry("builder", "du", "--verbose", "--filter", "description~=^COPY a")
+    assert f"Parents:\n - {run['ID']}\n" in text
+    assert text.count("Type:") == 1
+    shown = engine.wherry("builder", "du", "--filter=type=exec.cachemount", "--format", "{{.Size}}")
+    assert shown == "1kB"
+
+    def prune(*options: str) -> str:
+        return engine.wherry("builder", "prune", "-f", *options)
+
+    assert "Total reclaimed space: 0B" in prune("--reserved-space", "1GB", "--all")
+    assert "Total reclaimed space: 0B" in prune("--min-free-space", "1", "--all")
+    assert "Total reclaimed space: 0B" in prune("--filter", "until=1h")
+    assert "Total reclaimed space: 1kB" in prune("--filter", "type=exec.cachemount")
+    deleted = prune()  # what the image has stays
+    assert records["RUN true"]["ID"] in deleted
+    assert run["ID"] not in deleted
+    engine.docker("rmi", "-f", "records")
+    assert "Total reclaimed space: 0B" in prune("--max-used-space", "3MB")
+    assert run["ID"] in prune("--max-used-space", "1kB")
+    for query, sentence in (
+        ("keep-storage=abc", "keep-storage is in bytes and expects an integer, got abc"),
+        ('filters={"foo":["x"]}', "failed to prune build cache: invalid filter"),
+    ):
+        client = docker_sdk.DockerClient(f"unix://{engine.socket}")
+        response = client.api.post(f"{client.api.base_url}/v1.51/build/prune?{query}")
+        client.close()
+        assert response.status_code == 400
+        assert sentence in response.json()["message"]
+
+
 def test_the_host_as_base(engine: Engine, context: Path) -> None:
     write(context, "FROM host\nRUN python3 -c 'print(6 * 7)' > /answer\nCMD cat /answer\n")
     build(engine, context, "-q", "-t", "on-host", client="wherry")

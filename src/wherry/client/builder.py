@@ -46,13 +46,21 @@ class Builder(Noun):
         self,
         *,
         all_: bool = False,
-        keep_storage: int = 0,
+        reserved_space: int = 0,
+        max_used_space: int = 0,
+        min_free_space: int = 0,
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> Document:
-        """Removes build cache. Answers CachesDeleted and SpaceReclaimed."""
+        """Removes build cache; sizes are bytes. Answers CachesDeleted and SpaceReclaimed."""
         query = build_query(all_=all_, filters=encode_filters(filters))
-        if keep_storage:
-            query += ("&" if query else "?") + f"keep-storage={keep_storage}"
+        for name, size in (
+            ("keep-storage", reserved_space),  # of engines that do not know the next one
+            ("reserved-space", reserved_space),
+            ("max-used-space", max_used_space),
+            ("min-free-space", min_free_space),
+        ):
+            if size:
+                query += ("&" if query else "?") + f"{name}={size}"
         return self.post(f"/build/prune{query}")
 
     def usage(self) -> list[Document]:

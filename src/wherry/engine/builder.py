@@ -12,11 +12,11 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from wherry.build.errors import Span, format_excerpt
-from wherry.engine.build.cache import BuildCache, CacheEntry
+from wherry.engine.build.cache import BuildCache
 from wherry.engine.build.contexts import Contexts
 from wherry.engine.build.execution import Runner
 from wherry.engine.build.exports import CacheExporter
@@ -26,11 +26,13 @@ from wherry.engine.build.imports import CacheImporter, ImportedCache
 from wherry.engine.build.kept import KeptContexts, Listed
 from wherry.engine.build.layers import Packer, Workspace
 from wherry.engine.build.outputs import Outputs, Results, check_outputs, keeps_image, needs_image
+from wherry.engine.build.prune import PruneOptions, choose
 from wherry.engine.build.records import (
     CANCELLED,
     BuildEvent,
     BuildOptions,
     BuildResult,
+    CacheItem,
     HistoryRecord,
     HistoryStep,
     Notice,
@@ -44,7 +46,7 @@ from wherry.engine.build.result import StageResult, make_image
 from wherry.engine.build.solver import Build
 from wherry.engine.build.steps import Pull, Services
 from wherry.engine.build.transfer import Transfers
-from wherry.engine.clock import format_time, now
+from wherry.engine.clock import now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.images import Images
 from wherry.engine.pull import run_together
@@ -63,31 +65,6 @@ MAX_HISTORY = 50
 MAX_LOG = 64 << 10
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 MIN_SECRET = 4  # shorter lines are not told from other text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheMount:
-    """A folder of `RUN --mount=type=cache`, or of downloads; `identity` is what Dockerfiles call it."""
-
-    name: str
-    identity: str
-    size_bytes: int
-    changed: str  # RFC 3339
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheUsage:
-    """Of `system df` and `builder du`."""
-
-    entries: tuple[CacheEntry, ...]
-    mounts: tuple[CacheMount, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """All of it."""
-        return sum(entry.record.size_bytes for entry in self.entries) + sum(
-            mount.size_bytes for mount in self.mounts
-        )
 
 
 class Builder:
@@ -143,6 +120,7 @@ class Builder:
         self._exporter = CacheExporter(images, self._cache, registry, self._outputs)
         self._remembered: list[str] | None = None  # ids, oldest first; read when first needed
         self._recovery: asyncio.Task[None] | None = None
+        self._going_on: set[Build] = set()
 
     async def start(self) -> None:
         """Ends what an earlier engine left of its builds."""
@@ -250,6 +228,7 @@ class Builder:
                     )
                     for platform in options.platforms or (None,)
                 )
+                self._going_on.update(builds)
                 if options.check:
                     for build in builds:
                         await build.plan_all()
@@ -263,6 +242,7 @@ class Builder:
                 caches = await self._export_cache(builds, solved, options, report)
                 return replace(result, caches=caches, warnings=warnings)
         finally:
+            self._going_on.difference_update(builds)
             for build in builds:
                 for named in build.named_contexts().values():
                     self._services.contexts.discard(named)
@@ -389,29 +369,26 @@ class Builder:
 
     # ---- cache and history
 
-    async def usage(self) -> CacheUsage:
+    async def usage(self) -> list[CacheItem]:
         """What the cache holds."""
-        mounts = await asyncio.to_thread(_mount_sizes, self._runner.cache_folder)
-        return CacheUsage(entries=tuple(self._cache.entries()), mounts=tuple(mounts))
+        in_use = {key for build in self._going_on for key in build.keys}
+        folders = await asyncio.to_thread(self._runner.caches.items)
+        return [*self._cache.items(in_use), *folders]
 
-    async def prune(
-        self,
-        *,
-        all_: bool = False,
-        keep_bytes: int = 0,
-        filters: Mapping[str, Sequence[str]] | None = None,
-    ) -> tuple[list[str], int]:
-        """Forgets what no image has (`all_`: everything); answers ids and bytes."""
-        deleted, freed = self._cache.prune(all_=all_, keep_bytes=keep_bytes, filters=filters or {})
-        if all_ and not filters and not keep_bytes:
-            mounts = await asyncio.to_thread(_mount_sizes, self._runner.cache_folder)
-            for mount in mounts:
-                self._workspace.discard(self._runner.cache_folder / mount.name)
-                deleted.append(mount.name)
-                freed += mount.size_bytes
+    async def prune(self, options: PruneOptions) -> tuple[list[str], int]:
+        """Forgets what the options choose; answers ids and bytes."""
+        status = os.statvfs(self._workspace.folder)
+        chosen = choose(await self.usage(), options, status.f_bavail * status.f_frsize)
+        folders = [item for item in chosen if item.is_folder]
+        self._cache.forget({item.key for item in chosen})
+        for item in folders:
+            self._workspace.discard(self._runner.caches.folder / item.key)
+        if options.is_everything:
+            self._cache.forget_configs()
+        freed = sum(item.size_bytes for item in chosen if not item.shared)
         self._images.collect()
         self._publish("builder", "prune", "", {"reclaimed": str(freed)})
-        return deleted, freed
+        return [item.id for item in chosen], freed
 
     def history(self) -> tuple[HistoryRecord, ...]:
         """Finished builds, the newest first."""
@@ -492,30 +469,3 @@ def _metadata(
     if tags:
         facts["image.name"] = ",".join(parse_reference(tag).canonical() for tag in tags)
     return dict(sorted(facts.items()))
-
-
-def _mount_sizes(folder: Path) -> list[CacheMount]:
-    mounts: list[CacheMount] = []
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir():
-            continue
-        total = 0
-        for parent, _, files in os.walk(entry):
-            for name in files:
-                try:
-                    total += os.lstat(os.path.join(parent, name)).st_size
-                except OSError:
-                    continue
-        try:
-            identity = (folder / f"{entry.name}.id").read_text(errors="replace")
-        except FileNotFoundError:
-            identity = entry.name
-        mounts.append(
-            CacheMount(
-                name=entry.name,
-                identity=identity,
-                size_bytes=total,
-                changed=format_time(entry.stat().st_mtime_ns),
-            )
-        )
-    return mounts

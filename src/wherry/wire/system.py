@@ -186,7 +186,8 @@ class BuildCacheRecord(Struct, kw_only=True, rename="pascal"):
     """One record of the build cache."""
 
     id: str = field(name="ID")
-    parents: list[str] | UnsetType = UNSET
+    # With a space, as in dockerd 28 and its clients.
+    parents: list[str] | UnsetType = field(name=" Parents", default=UNSET)
     type: str
     description: str
     in_use: bool
@@ -198,13 +199,13 @@ class BuildCacheRecord(Struct, kw_only=True, rename="pascal"):
 
 
 class DiskUsage(Struct, kw_only=True, rename="pascal"):
-    """GET /system/df; what was not asked for is left out."""
+    """GET /system/df; what was not asked for is null."""
 
-    layers_size: int | UnsetType = UNSET
-    images: list[ImageSummary] | None | UnsetType = UNSET
-    containers: list[ContainerSummary] | None | UnsetType = UNSET
-    volumes: list[Volume] | None | UnsetType = UNSET
-    build_cache: list[BuildCacheRecord] | None | UnsetType = UNSET
+    layers_size: int = 0
+    images: list[ImageSummary] | None = None
+    containers: list[ContainerSummary] | None = None
+    volumes: list[Volume] | None = None
+    build_cache: list[BuildCacheRecord] | None = None
     builder_size: int | UnsetType = UNSET  # API < 1.42
 
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET
 
-from wherry.api.message import Query
-from wherry.engine.build.cache import CacheEntry
+from wherry.api.message import InvalidNumber, Query
+from wherry.api.parameters import parse_filters
 from wherry.engine.build.kept import Listed
-from wherry.engine.build.records import BuildOptions, CacheOption, HistoryRecord, Output
-from wherry.engine.builder import CacheMount
+from wherry.engine.build.prune import PruneOptions
+from wherry.engine.build.records import BuildOptions, CacheItem, CacheOption, HistoryRecord, Output
 from wherry.image.compression import GZIP, parse_compression, parse_flag
 from wherry.model.container import Ulimit
 from wherry.model.errors import InvalidArgument
@@ -212,35 +213,44 @@ def _decode(name: str, text: str, kind: type[Kind]) -> Kind:
         raise InvalidArgument(f"error reading {name}: {error}") from error
 
 
-def build_cache_record(entry: CacheEntry) -> BuildCacheRecord:
+def build_cache_record(item: CacheItem) -> BuildCacheRecord:
     """A record of `docker system df`."""
-    record = entry.record
     return BuildCacheRecord(
-        id=entry.key[:25],
-        type=record.kind,
-        description=record.description,
-        in_use=entry.in_use,
-        shared=entry.shared,
-        size=record.size_bytes,
-        created_at=record.created,
-        last_used_at=record.last_used or None,
-        usage_count=record.use_count,
+        id=item.id,
+        parents=list(item.parents) or UNSET,
+        type=item.kind,
+        description=item.description,
+        in_use=item.in_use,
+        shared=item.shared,
+        size=item.size_bytes,
+        created_at=item.created,
+        last_used_at=item.last_used or None,
+        usage_count=item.use_count,
     )
 
 
-def build_cache_mount(mount: CacheMount) -> BuildCacheRecord:
-    """A folder that outlives builds, as a record of `docker system df`."""
-    return BuildCacheRecord(
-        id=mount.name[:25],
-        type="exec.cachemount",
-        description=f"cached mount {mount.identity}",
-        in_use=False,
-        shared=False,
-        size=mount.size_bytes,
-        created_at=mount.changed,
-        last_used_at=mount.changed,
-        usage_count=0,
+def parse_prune(query: Query) -> PruneOptions:
+    """The parameters of POST /build/prune. Raises InvalidArgument."""
+    sizes = {
+        name: _parse_bytes(query, name)
+        for name in ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
+    }
+    return PruneOptions(
+        all_=query.flag("all"),
+        filters=parse_filters(query),
+        reserved=sizes["reserved-space"] or sizes["keep-storage"],
+        max_used=sizes["max-used-space"],
+        min_free=sizes["min-free-space"],
     )
+
+
+def _parse_bytes(query: Query, name: str) -> int:
+    try:
+        return max(query.number(name) or 0, 0)
+    except InvalidNumber as error:
+        raise InvalidArgument(
+            f"{name} is in bytes and expects an integer, got {query.get(name)}: {error}"
+        ) from error
 
 
 def build_history_item(record: HistoryRecord) -> wire.HistoryItem:

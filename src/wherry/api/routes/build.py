@@ -15,10 +15,10 @@ from wherry.api.convert.build import (
     build_history_item,
     parse_offer,
     parse_options,
+    parse_prune,
     with_preface,
 )
 from wherry.api.message import JSON_TYPE, Answer, Request, StreamResponse, json_response
-from wherry.api.parameters import parse_filters
 from wherry.api.router import Route
 from wherry.build.errors import DockerfileError
 from wherry.engine.build.classic import ClassicText
@@ -87,12 +87,7 @@ class BuildRoutes:
 
     async def prune(self, request: Request) -> Answer:
         """POST /build/prune."""
-        query = request.query
-        filters = {name: list(values) for name, values in parse_filters(query).items()}
-        keep = query.number("reserved-space") or query.number("keep-storage") or 0
-        deleted, freed = await self._builder.prune(
-            all_=query.flag("all"), keep_bytes=keep, filters=filters
-        )
+        deleted, freed = await self._builder.prune(parse_prune(request.query))
         return json_response(
             wire.BuildPruned(caches_deleted=deleted or None, space_reclaimed=freed)
         )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from wherry.api import compat
-from wherry.api.convert.build import build_cache_mount, build_cache_record
+from wherry.api.convert.build import build_cache_record
 from wherry.api.convert.containers import build_summary
 from wherry.api.convert.images import build_summary as build_image_summary
 from wherry.api.convert.system import build_event, build_info, build_version
@@ -135,10 +135,8 @@ class SystemRoutes:
                 for volume in self._volumes.list_all()
             ]
         if "build-cache" in wanted:
-            usage = await self._builder.usage()
             document.build_cache = [
-                *(build_cache_record(entry) for entry in usage.entries),
-                *(build_cache_mount(mount) for mount in usage.mounts if mount.size_bytes),
+                build_cache_record(item) for item in await self._builder.usage()
             ]
         return json_response(compat.adapt_disk_usage(document, request.version))
 

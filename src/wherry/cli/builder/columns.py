@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from wherry.client.document import Document
 
 
+PARENTS = " Parents"  # so the API has it
+
+
 def cache_columns(*, truncate: bool) -> Columns:
     """The columns; ids are cut if `truncate`."""
 
@@ -32,7 +35,7 @@ def cache_columns(*, truncate: bool) -> Columns:
             "InUse": lambda r: "true" if flag_of(r, "InUse") else "false",
             "LastUsedAt": lambda r: text_of(r, "LastUsedAt"),
             "LastUsedSince": lambda r: _since(text_of(r, "LastUsedAt")),
-            "Parent": lambda r: ", ".join(strings_of(r, "Parents")),
+            "Parent": lambda r: ", ".join(strings_of(r, PARENTS)),
             "Shared": lambda r: "true" if flag_of(r, "Shared") else "false",
             "Size": lambda r: human_size(number_of(r, "Size"), 3),
             "UsageCount": lambda r: str(number_of(r, "UsageCount")),

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-from wherry.cli.builder.columns import cache_columns, sort_cache
+from wherry.cli.builder.columns import PARENTS, cache_columns, sort_cache
 from wherry.cli.command import Verb
-from wherry.cli.formats import FORMAT_HELP
+from wherry.cli.errors import CommandFailed
+from wherry.cli.formats import FORMAT_HELP, read_filters, since
 from wherry.cli.output import write_out
 from wherry.cli.table import show
+from wherry.cli.timestamps import to_timestamp
 from wherry.cli.units import human_size
-from wherry.client.document import flag_of, number_of
+from wherry.client.document import flag_of, number_of, strings_of, text_of
+from wherry.lib.fieldfilter import matches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Arguments
     from wherry.cli.session import Session
+    from wherry.client.document import Document
 
 OPTIONS = (
+    (
+        "filter",
+        "",
+        "filter",
+        "",
+        'Provide filter values (e.g. "type=regular", "description~=COPY")',
+    ),
     ("format", "", "string", "", FORMAT_HELP),
     ("no-trunc", "", "bool", "", "Don't truncate output"),
+    ("verbose", "", "bool", "", "Show all that is known of each record"),
 )
 DEFAULT = "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}\t{{.Description}}"
 
 
 def run(session: Session, arguments: Arguments) -> int:
     """Lists the build cache, and what of it can be reclaimed."""
-    records = sort_cache(session.client.builder.usage())
+    filters = read_filters(arguments)
+    records = [
+        record
+        for record in sort_cache(session.client.builder.usage())
+        if _is_asked_for(record, filters)
+    ]
     layout = arguments.text("format")
-    show(
-        cache_columns(truncate=not arguments.flag("no-trunc")),
-        records,
-        layout,
-        default=DEFAULT,
-    )
+    if arguments.flag("verbose") and not layout:
+        for record in records:
+            write_out(_describe(record))
+    else:
+        show(
+            cache_columns(truncate=not arguments.flag("no-trunc")),
+            records,
+            layout,
+            default=DEFAULT,
+        )
     if layout in {"", "table"}:
         shared = sum(number_of(item, "Size") for item in records if flag_of(item, "Shared"))
         total = sum(number_of(item, "Size") for item in records)
@@ -41,6 +62,52 @@ def run(session: Session, arguments: Arguments) -> int:
             f"Reclaimable:\t{human_size(total - used)}\nTotal:\t\t{human_size(total)}\n"
         )
     return 0
+
+
+def _is_asked_for(record: Document, filters: dict[str, list[str]]) -> bool:
+    import re
+
+    in_use, shared = flag_of(record, "InUse"), flag_of(record, "Shared")
+    fields = {
+        "id": text_of(record, "ID"),
+        "parents": ";".join(strings_of(record, PARENTS)) or None,
+        "type": text_of(record, "Type"),
+        "description": text_of(record, "Description") or None,
+        "inuse": "" if in_use else None,
+        "shared": "" if shared else None,
+        "private": None if shared else "",
+    }
+    try:
+        return all(
+            matches(fields, "id~" if name == "id" else name, values)
+            for name, values in filters.items()
+        )
+    except re.error as exc:
+        raise CommandFailed(f"invalid pattern in a filter: {exc}") from exc
+
+
+def _describe(record: Document) -> str:
+    """As `docker buildx du --verbose`."""
+    parents = strings_of(record, PARENTS)
+    used = text_of(record, "LastUsedAt")
+    rows = [
+        ("ID", text_of(record, "ID")),
+        ("Parents", "" if not parents else "\n" + "\n".join(f" - {name}" for name in parents)),
+        ("Created at", text_of(record, "CreatedAt")),
+        ("Reclaimable", "false" if flag_of(record, "InUse") else "true"),
+        ("Shared", "true" if flag_of(record, "Shared") else "false"),
+        ("Size", human_size(number_of(record, "Size"))),
+        ("Description", text_of(record, "Description")),
+        ("Usage count", str(number_of(record, "UsageCount"))),
+        ("Last used", since(float(to_timestamp(used))) if used else ""),
+        ("Type", text_of(record, "Type")),
+    ]
+    lines = [
+        f"{name}:{text}" if text.startswith("\n") else f"{name + ':':<14}{text}"
+        for name, text in rows
+        if text
+    ]
+    return "\n".join(lines) + "\n\n"
 
 
 VERB = Verb(run, usage="[OPTIONS]", options=OPTIONS, maximum=0)

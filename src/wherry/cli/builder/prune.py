@@ -18,7 +18,11 @@ OPTIONS = (
     ("filter", "", "filter", "", 'Provide filter values (e.g. "until=24h")'),
     ("force", "f", "bool", "", "Do not prompt for confirmation"),
     ("keep-storage", "", "bytes", "", "Amount of disk space to keep for cache"),
+    ("max-used-space", "", "bytes", "", "Maximum amount of disk space allowed to keep for cache"),
+    ("min-free-space", "", "bytes", "", "Target amount of free disk space after pruning"),
+    ("reserved-space", "", "bytes", "", "Amount of disk space always allowed to keep for cache"),
 )
+SIZES = ("keep-storage", "max-used-space", "min-free-space", "reserved-space")
 
 
 def run(session: Session, arguments: Arguments) -> int:
@@ -28,9 +32,12 @@ def run(session: Session, arguments: Arguments) -> int:
     question = f"WARNING! This will remove {kind}. Are you sure you want to continue?"
     if not arguments.flag("force") and not ask(question):
         return 0
+    sizes = {name: parse_size(arguments.text(name, "0")) for name in SIZES}
     answer = session.client.builder.prune(
         all_=all_cache,
-        keep_storage=parse_size(arguments.text("keep-storage", "0")),
+        reserved_space=sizes["reserved-space"] or sizes["keep-storage"],
+        max_used_space=sizes["max-used-space"],
+        min_free_space=sizes["min-free-space"],
         filters=prune_filters(session, arguments),
     )
     show_deleted("Deleted build cache objects:", strings_of(answer, "CachesDeleted"))
@@ -42,6 +49,6 @@ VERB = Verb(
     run,
     usage="",
     options=OPTIONS,
-    checks={"keep-storage": "parse_size"},
+    checks=dict.fromkeys(SIZES, "parse_size"),
     maximum=0,
 )

@@ -6,33 +6,17 @@ until the record is pruned. `fresh` holds results whose layers are still being p
 
 from __future__ import annotations
 
-import fnmatch
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from wherry.engine.build.layers import Chain, Layer, Solved
-from wherry.engine.build.records import CacheRecord, PendingRecord
-from wherry.engine.clock import now, parse_time
+from wherry.engine.build.records import CacheItem, CacheRecord, PendingRecord, short_cache_id
+from wherry.engine.clock import now
 from wherry.engine.images import Images
 from wherry.engine.store import Store, Table
-from wherry.model.errors import InvalidArgument
 from wherry.model.image import Digest
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s|d)")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheEntry:
-    """One record as `builder du` shows it."""
-
-    key: str
-    record: CacheRecord
-    in_use: bool
-    shared: bool
 
 
 class BuildCache:
@@ -111,86 +95,49 @@ class BuildCache:
         """What garbage collection must keep."""
         return {Digest(layer) for record in self._records.values() for layer in record.layers}
 
-    def entries(self) -> Iterator[CacheEntry]:
-        """All records, the most recently used first."""
-        used = self._image_layers()
-        ordered = sorted(
-            self._records.items(), key=lambda item: (item[1].last_used, item[0]), reverse=True
-        )
-        for key, record in ordered:
-            if record.kind == "internal":
-                continue
+    def items(self, in_use: Collection[str]) -> list[CacheItem]:
+        """All steps but those that only change the config; `in_use` are keys of builds that go on."""
+        used = {layer for image in self._images.all() for layer in image.diff_ids}
+        shown = {key: rec for key, rec in self._records.items() if self._is_shown(key, rec)}
+        makers = {record.layers: key for key, record in shown.items() if record.size_bytes}
+        items: list[CacheItem] = []
+        for key, record in shown.items():
             own = record.layers[-1:] if record.size_bytes else ()
-            shared = any(layer in used for layer in own)
-            yield CacheEntry(key=key, record=record, in_use=False, shared=shared)
+            parent = makers.get(record.layers[: -len(own) or None]) if record.layers else None
+            items.append(
+                CacheItem(
+                    key=key,
+                    kind=record.kind,
+                    description=record.description,
+                    parents=(short_cache_id(parent),) if parent not in {None, key} else (),
+                    in_use=key in in_use,
+                    shared=any(layer in used for layer in own),
+                    size_bytes=record.size_bytes,
+                    created=record.created,
+                    last_used=record.last_used,
+                    use_count=record.use_count,
+                )
+            )
+        return items
 
-    def _image_layers(self) -> set[str]:
-        return {layer for image in self._images.all() for layer in image.diff_ids}
+    def _is_shown(self, key: str, record: CacheRecord) -> bool:
+        """Not when it is but another name of a step that is shown."""
+        is_alias = record.result != key and record.result in self._records
+        return record.kind != "internal" and not is_alias
 
-    def prune(
-        self, *, all_: bool, keep_bytes: int, filters: Mapping[str, Sequence[str]]
-    ) -> tuple[list[str], int]:
-        """Forgets records; answers their keys and the bytes that no image needs any more.
-
-        Without `all_`, records whose layer an image has stay (pruning them frees nothing).
-        """
-        chosen = [
-            entry
-            for entry in self.entries()
-            if (all_ or not entry.shared or not entry.record.size_bytes)
-            and _matches(entry, filters)
-        ]
-        total = sum(entry.record.size_bytes for entry in self.entries())
-        deleted: list[str] = []
-        freed = 0
+    def forget(self, keys: Collection[str]) -> None:
+        """Drops steps and their other names."""
         with self._store.transaction():
-            for entry in reversed(chosen):
-                if keep_bytes and total <= keep_bytes:
-                    break
-                total -= entry.record.size_bytes
-                if not entry.shared:
-                    freed += entry.record.size_bytes
-                self.drop(entry.key)
-                deleted.append(entry.key)
-            if all_ and not filters and not keep_bytes:
-                for key in [key for key, rec in self._records.items() if rec.kind == "internal"]:
+            for key, record in list(self._records.items()):
+                if key in keys or record.result in keys:
                     self.drop(key)
-        return deleted, freed
+
+    def forget_configs(self) -> None:
+        """Drops the steps that only change the config."""
+        self.forget([key for key, record in self._records.items() if record.kind == "internal"])
 
 
 def _name(layer: Layer) -> str:
     if layer.diff_id is not None:
         return layer.diff_id
     return layer.upper.parent.name if layer.upper is not None else ""
-
-
-def _matches(entry: CacheEntry, filters: Mapping[str, Sequence[str]]) -> bool:
-    record = entry.record
-    for name, values in filters.items():
-        match name:
-            case "until" | "unused-for":
-                limits = [time.time() - parse_age(value) for value in values]
-                if any(parse_time(record.last_used) / 1e9 > limit for limit in limits):
-                    return False
-            case "id":
-                if not any(entry.key.startswith(value) for value in values):
-                    return False
-            case "type":
-                if record.kind not in values:
-                    return False
-            case "description":
-                if not any(fnmatch.fnmatch(record.description, f"*{value}*") for value in values):
-                    return False
-            case "shared" | "private" | "inuse":
-                pass
-            case _:
-                raise InvalidArgument(f"invalid filter '{name}'")
-    return True
-
-
-def parse_age(text: str) -> float:
-    """`24h`, `1h30m`, `10d`: seconds. Raises InvalidArgument."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidArgument(f'time: invalid duration "{text}"')
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)

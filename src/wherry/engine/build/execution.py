@@ -98,15 +98,10 @@ class Runner:
         self._shims = shims
         self._resolvers = resolvers
         self._workspace = workspace
-        self._caches = CacheFolders(settings.root)
+        self.caches = CacheFolders(settings.root)
         self._cgroup_version = cgroup_version
         self._run = settings.run_dir / "build"
         self._machine = read_machine()
-
-    @property
-    def cache_folder(self) -> Path:
-        """Where cache mounts are."""
-        return self._caches.folder
 
     async def start(self) -> None:
         """Kills the steps that an earlier engine left and removes what they had."""
@@ -336,7 +331,7 @@ class Runner:
                 prepared.mounts.append(tmpfs(mount, target))
                 prepared.targets.append(target)
             elif mount.type == "cache":
-                path, is_new = await self._caches.take(mount, prepared)
+                path, is_new = await self.caches.take(mount, prepared)
                 if is_new and number in sources:
                     await self._fill_cache(path, sources[number], mount.source, folder)
                 prepared.mounts.append(bind(str(path), target, read_only=mount.read_only))

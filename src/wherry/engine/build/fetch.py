@@ -61,6 +61,8 @@ class Fetcher:
     def __init__(self, root: Path) -> None:
         self._folder = root / "build-cache" / "http"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._folder.glob("*.[0-9a-f]*"):
+            path.unlink(missing_ok=True)  # what an engine that was killed did not finish
 
     async def get(self, url: str) -> Fetched:
         """The file at a URL. Raises InvalidArgument, Unavailable."""

@@ -13,14 +13,17 @@ import errno
 import hashlib
 import os
 import posixpath
+import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.build.instructions.run_mount import RunMount
 from wherry.build.plan import HEREDOC_FOLDER, RunStep
-from wherry.engine.build.records import StepFailed
+from wherry.engine.build.records import CacheItem, StepFailed
+from wherry.engine.clock import format_time
 from wherry.kernel import syscalls
 from wherry.kernel.consts import AT_FDCWD, MNT, MOVE_MOUNT, MS, RESOLVE
 from wherry.kernel.mountinfo import read_mountinfo
@@ -28,6 +31,7 @@ from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.model.image import RootMount
 from wherry.runtime.root import OverlayRoot, open_root
 
+_MOUNT_NAME = re.compile(r"[0-9a-f]{32}(-\d+)?")
 SECRETS_FOLDER = "/run/secrets"
 _INSIDE = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 
@@ -41,6 +45,7 @@ class Prepared:
     mounted: list[Path] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     locks: list[asyncio.Lock] = field(default_factory=list)
+    undo: list[Callable[[], None]] = field(default_factory=list)
     relays: list[tuple[asyncio.Server, Path]] = field(default_factory=list)
 
     def release(self) -> None:
@@ -61,6 +66,9 @@ class Prepared:
         for lock in self.locks:
             lock.release()
         self.locks.clear()
+        for undo in self.undo:
+            undo()
+        self.undo.clear()
 
 
 class CacheFolders:
@@ -70,6 +78,38 @@ class CacheFolders:
         self.folder = root / "build-cache"
         self.folder.mkdir(mode=0o710, parents=True, exist_ok=True)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._users: Counter[str] = Counter()
+
+    def items(self) -> list[CacheItem]:
+        """All that are there. Blocking."""
+        found = [self._item(entry) for entry in sorted(self.folder.iterdir()) if entry.is_dir()]
+        return [item for item in found if item.size_bytes or item.kind == "exec.cachemount"]
+
+    def _item(self, entry: Path) -> CacheItem:
+        total = 0
+        for parent, _, files in os.walk(entry):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    total += os.lstat(os.path.join(parent, name)).st_size
+        try:
+            identity = (self.folder / f"{entry.name}.id").read_text(errors="replace")
+        except FileNotFoundError:
+            identity = entry.name
+        changed = format_time(entry.stat().st_mtime_ns)
+        kind, description = "exec.cachemount", f"cached mount {identity}"
+        if not _MOUNT_NAME.fullmatch(entry.name):  # a context that is kept, or downloads
+            kind = "source.local" if identity != entry.name else "regular"
+            description = identity if identity != entry.name else f"downloads by {entry.name}"
+        return CacheItem(
+            key=entry.name,
+            is_folder=True,
+            kind=kind,
+            description=description,
+            in_use=self._users[entry.name] > 0,
+            size_bytes=total,
+            created=changed,
+            last_used=changed,
+        )
 
     async def take(self, mount: RunMount, prepared: Prepared) -> tuple[Path, bool]:
         """The folder of the mount, locked as its sharing asks, and whether it is new."""
@@ -83,6 +123,8 @@ class CacheFolders:
                 number += 1
             name = f"{name}-{number}"
             await self._lock(name, prepared)
+        self._users[name] += 1
+        prepared.undo.append(lambda: self._users.subtract([name]))
         path = self.folder / name
         try:
             path.mkdir(mode=0o755)

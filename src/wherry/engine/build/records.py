@@ -103,6 +103,33 @@ class CacheRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheItem:
+    """What the cache holds, as `builder du` shows it: a step, or a folder below ROOT/build-cache."""
+
+    key: str  # of the step, or the folder's name
+    is_folder: bool = False
+    kind: str
+    description: str = ""
+    parents: tuple[str, ...] = ()  # ids
+    in_use: bool = False
+    shared: bool = False  # an image has it too
+    size_bytes: int = 0
+    created: str = ""  # RFC 3339
+    last_used: str = ""
+    use_count: int = 0
+
+    @property
+    def id(self) -> str:
+        """As long as BuildKit's."""
+        return short_cache_id(self.key)
+
+
+def short_cache_id(key: str) -> str:
+    """What the API calls a key."""
+    return key[:25]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PendingRecord:
     """A finished step whose layers were not all packed yet: the next engine packs them.
 

@@ -1,4 +1,4 @@
-"""Small pure parts of the builder: classic texts in order, modes, addresses of repositories, ages."""
+"""Small pure parts of the builder: classic texts in order, modes, addresses of repositories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 
 from wherry.build.remote import is_git
 from wherry.engine.build.attributes import CopyError, parse_mode
-from wherry.engine.build.cache import parse_age
 from wherry.engine.build.classic import ClassicText
 from wherry.engine.build.fetch import GitSource, parse_git
 from wherry.engine.build.records import (
@@ -113,10 +112,3 @@ def test_repositories() -> None:
     for hostile in ("https://h/r.git#--upload-pack=x", "-x"):
         with pytest.raises(InvalidArgument):
             parse_git(hostile)
-
-
-def test_ages() -> None:
-    assert parse_age("1h30m") == 5400
-    assert parse_age("10d") == 864000
-    with pytest.raises(InvalidArgument):
-        parse_age("soon")
