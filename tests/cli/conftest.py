@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -22,9 +23,9 @@ class FakeEngine:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
+        self._connections: list[tuple[socket.socket, threading.Thread]] = []
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
-        self._connections: list[socket.socket] = []
 
     def answer(self, request: str, document: object, status: int = 200) -> None:
         """What a request gets; a list of dicts under `stream` goes out as lines."""
@@ -36,8 +37,9 @@ class FakeEngine:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._connections.append((connection, thread))
+            thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as file:
@@ -65,8 +67,10 @@ class FakeEngine:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
-        for connection in self._connections:
-            connection.close()
+        for connection, thread in self._connections:
+            with contextlib.suppress(OSError):  # the client has left, or the thread has closed it
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @pytest.fixture

@@ -9,6 +9,11 @@ from tests.harness.engine import Engine, running_engine
 from tests.images.make import default_folder, make_image
 
 
+@pytest.fixture(autouse=True)
+def no_child_left() -> None:
+    """An engine that a test starts anew is the child of a fixture of a wider scope."""
+
+
 @pytest.fixture(scope="session")
 def shared_engine() -> Iterator[Engine]:
     """One engine for a whole worker; every test leaves it as it found it."""

@@ -37,11 +37,16 @@ class Services:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.registries = Registries(config, policy, environment)
-        self.sources = BlobSources(Store(images.folder.parent / "state.db"))
+        self._store = Store(images.folder.parent / "state.db")
+        self.sources = BlobSources(self._store)
         self.downloads = Downloads(images, policy)
         self.pulls = Pulls(self.registries, images, self.downloads, self.sources)
         self.pushes = Pushes(self.registries, images, self.sources)
         self.distribution = Distribution(self.registries)
+
+    async def close(self) -> None:
+        await self.registries.close()
+        self._store.close()
 
 
 def with_services(
@@ -59,7 +64,7 @@ def with_services(
         try:
             return await work(services)
         finally:
-            await services.registries.close()
+            await services.close()
 
     return asyncio.run(main())
 

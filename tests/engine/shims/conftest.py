@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from tests.harness.processes import children, open_descriptors
 from tests.harness.traces import Claim
 from tests.images.make import write_busybox_layer
 
@@ -318,27 +319,12 @@ def play(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> Calla
         assert left == []
 
     def play_story(story: Story) -> None:
-        before = facts()
+        gc.collect()  # what other tests left would else be closed in between
+        before = open_descriptors(), children()
         asyncio.run(main(story))
-        assert facts() == before
+        assert (open_descriptors(), children()) == before
 
     return play_story
-
-
-def facts() -> dict[str, object]:
-    """What a test must leave as it was."""
-    return {
-        "descriptors": descriptors(),
-        "children": Path(f"/proc/self/task/{os.getpid()}/children").read_text(),
-    }
-
-
-def descriptors() -> dict[str, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the one that lists
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-    return found
 
 
 async def wait_until(condition: Callable[[], bool], patience_s: float = 10.0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,8 @@ CONTAINER = "c" * 64
 class Shelf:
     """A catalog with a vocabulary."""
 
-    def __init__(self, folder: Path) -> None:
-        self.catalog = Catalog(Store(folder / "state.db"))
+    def __init__(self, store: Store) -> None:
+        self.catalog = Catalog(store)
         self.layers: dict[ImageId, tuple[Digest, ...]] = {}
         self.users: dict[ImageId, list[ImageUser]] = {}
         self.events: list[tuple[str, str]] = []
@@ -61,8 +63,9 @@ def _show(entry: Deleted) -> str:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    with closing(Store(tmp_path / "state.db")) as store:
+        yield Shelf(store)
 
 
 def test_the_last_name_takes_the_image(shelf: Shelf) -> None:
@@ -189,10 +192,10 @@ def test_prefixes_names_and_their_precedence(shelf: Shelf) -> None:
         shelf.catalog.resolve("zzz")
 
 
-def test_names_survive_a_restart(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
+def test_names_survive_a_restart(shelf: Shelf, tmp_path: Path) -> None:
     shelf.add(A, "a:1")
-    again = Catalog(Store(tmp_path / "state.db"))
+    with closing(Store(tmp_path / "state.db")) as store:
+        again = Catalog(store)
     assert again.resolve("a:1").images == (A,)
     assert [name.familiar() for name in again.names_of(A)] == ["a:1"]
 

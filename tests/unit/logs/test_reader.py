@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,10 +37,14 @@ class Log:
     def reader(self, **options: object) -> LogReader:
         return LogReader(str(self.path), **options)
 
+    def close(self) -> None:
+        self._writer.close()
+
 
 @pytest.fixture
-def log(tmp_path: Path) -> Log:
-    return Log(tmp_path)
+def log(tmp_path: Path) -> Iterator[Log]:
+    with closing(Log(tmp_path)) as made:
+        yield made
 
 
 def numbers(entries: list[LogEntry]) -> list[int]:
@@ -89,16 +95,17 @@ def test_rotated_logs_read_as_one(
     records_a_file: int,
     compress: bool,
 ) -> None:
-    log = Log(
+    made = Log(
         tmp_path_factory.mktemp("log"),
         max_size=RECORD_SIZE * records_a_file,
         max_file=100,
         compress=compress_file if compress else None,
     )
-    log.write(lines)
-    with log.reader(tail=tail) as reader:
-        first = 1 if tail is None else max(1, lines + 1 - tail)
-        assert read_all(reader) == list(range(first, lines + 1))
+    with closing(made) as log:
+        log.write(lines)
+        with log.reader(tail=tail) as reader:
+            first = 1 if tail is None else max(1, lines + 1 - tail)
+            assert read_all(reader) == list(range(first, lines + 1))
 
 
 def test_since_and_until(log: Log) -> None:
@@ -143,8 +150,8 @@ def test_follow_waits_for_the_newline(log: Log) -> None:
 def test_follow_from_before_the_log_exists(tmp_path: Path) -> None:
     with LogReader(str(tmp_path / "c-json.log"), follow=True) as reader:
         assert reader.read() == []
-        log = Log(tmp_path)
-        log.write(3)
+        with closing(Log(tmp_path)) as log:
+            log.write(3)
         wait_for_more(reader)
         assert read_all(reader) == [1, 2, 3]
 
@@ -152,20 +159,22 @@ def test_follow_from_before_the_log_exists(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compress", [None, compress_file])
 @pytest.mark.parametrize("burst", [1, 3, 8, 20])
 def test_follow_through_rotations(tmp_path: Path, burst: int, compress: object) -> None:
-    log = Log(tmp_path, max_size=RECORD_SIZE * 3, max_file=50, compress=compress)
-    log.write(2)
-    with log.reader(follow=True) as reader:
-        found = read_all(reader)
-        for _ in range(6):
-            log.write(burst)
-            wait_for_more(reader)
-            found += read_all(reader)
-        assert found == list(range(1, 3 + 6 * burst))
+    with closing(Log(tmp_path, max_size=RECORD_SIZE * 3, max_file=50, compress=compress)) as log:
+        log.write(2)
+        with log.reader(follow=True) as reader:
+            found = read_all(reader)
+            for _ in range(6):
+                log.write(burst)
+                wait_for_more(reader)
+                found += read_all(reader)
+            assert found == list(range(1, 3 + 6 * burst))
 
 
 def test_follow_a_log_of_one_file_that_is_emptied(tmp_path: Path) -> None:
-    log = Log(tmp_path, max_size=RECORD_SIZE * 3, max_file=1)
-    with log.reader(follow=True) as reader:
+    with (
+        closing(Log(tmp_path, max_size=RECORD_SIZE * 3, max_file=1)) as log,
+        log.reader(follow=True) as reader,
+    ):
         found = []
         for _ in range(10):
             log.write(1)
@@ -175,14 +184,14 @@ def test_follow_a_log_of_one_file_that_is_emptied(tmp_path: Path) -> None:
 
 
 def test_lines_that_rotation_has_dropped_are_lost_and_no_more(tmp_path: Path) -> None:
-    log = Log(tmp_path, max_size=RECORD_SIZE * 3, max_file=2)
-    log.write(1)
-    with log.reader(follow=True) as reader:
-        assert read_all(reader) == [1]
-        log.write(30)
-        found = read_all(reader)
-        assert found[-1] == 31
-        assert found == sorted(set(found))
+    with closing(Log(tmp_path, max_size=RECORD_SIZE * 3, max_file=2)) as log:
+        log.write(1)
+        with log.reader(follow=True) as reader:
+            assert read_all(reader) == [1]
+            log.write(30)
+            found = read_all(reader)
+            assert found[-1] == 31
+            assert found == sorted(set(found))
 
 
 def test_render() -> None:

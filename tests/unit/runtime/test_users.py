@@ -1,6 +1,7 @@
 """Docker's user strings against passwd and group files, hostile ones among them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,9 +82,11 @@ def test_home_is_found_by_uid() -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> int:
+def root(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "etc").mkdir()
-    return os.open(tmp_path, os.O_PATH)
+    fd = os.open(tmp_path, os.O_PATH)
+    yield fd
+    os.close(fd)
 
 
 def test_a_fifo_is_not_read(root: int, tmp_path: Path) -> None:

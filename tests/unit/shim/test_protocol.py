@@ -30,13 +30,6 @@ def pair() -> Iterator[tuple[Channel, Channel]]:
         end.close()
 
 
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) <= before
-
-
 def exchange(sender: Channel, receiver: Channel) -> Message:
     poll = select.poll()
     poll.register(receiver.fileno(), select.POLLIN)
