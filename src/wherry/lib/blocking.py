@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
@@ -23,5 +22,11 @@ async def run_blocking(
     function: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
     """Calls the function in a thread of the pool. A cancelled caller leaves it running to its end."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_pool, partial(function, *args, **kwargs))
+    return await asyncio.wrap_future(start_blocking(function, *args, **kwargs))
+
+
+def start_blocking(
+    function: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Future[Result]:
+    """The same for what outlasts its caller, or the loop."""
+    return _pool.submit(function, *args, **kwargs)

@@ -13,12 +13,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
 from wherry.image.content import ContentStore, remove_tree
 from wherry.image.layer.store import LayerStore
-from wherry.lib.blocking import run_blocking
+from wherry.lib.blocking import start_blocking
 from wherry.model.image import Digest
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Collector:
         self._held = 0
         self._pending = False
         self._trash_number = 0
-        self._emptying: set[asyncio.Task[None]] = set()
+        self._emptying: set[Future[None]] = set()
 
     @contextmanager
     def protect(self, digests: Iterable[Digest]) -> Iterator[None]:
@@ -114,13 +115,13 @@ class Collector:
 
     def empty(self, trash: list[Path]) -> None:
         """Frees in a thread what was moved away; start-up does it when this is interrupted."""
-        task = asyncio.ensure_future(run_blocking(_remove_all, trash))
-        self._emptying.add(task)
-        task.add_done_callback(self._emptying.discard)
+        work = start_blocking(_remove_all, trash)
+        self._emptying.add(work)
+        work.add_done_callback(self._emptying.discard)
 
     async def close(self) -> None:
         """Waits until what was moved away is freed."""
-        await asyncio.gather(*self._emptying)
+        await asyncio.gather(*map(asyncio.wrap_future, list(self._emptying)))
 
     def _new_trash(self) -> Path:
         self._trash_number += 1
