@@ -73,7 +73,8 @@ def test_an_exec_in_a_container_that_may_trace_shows_nothing_of_the_host(
     )
     for _ in range(25):
         engine.docker("exec", "spied", "true")
-    engine.docker("exec", "spied", "touch", "/stop")
+    # Detached: the spy ends when it sees the file, and takes the exec with it.
+    engine.docker("exec", "-d", "spied", "touch", "/stop")
     assert engine.docker("wait", "spied") == "0"
     first, *found, last = engine.docker("logs", "spied").splitlines()
     assert (first, found) == ("looking", [])
