@@ -184,3 +184,41 @@ def test_a_terminal_is_resized_while_its_exec_starts(sdk: docker.DockerClient) -
     stream = sdk.api.exec_start(made["Id"], tty=True, stream=True)
     sdk.api.exec_resize(made["Id"], height=11, width=22)
     assert b"".join(stream) == b"11 22\r\n"
+
+
+def test_the_keys_of_an_exec_as_the_sdk_spells_them(sdk: docker.DockerClient) -> None:
+    container = sdk.containers.run("busybox", "sleep 60", detach=True)
+    made = sdk.api.exec_create(
+        container.id, "cat", stdin=True, stdout=True, tty=True, detach_keys="ctrl-p"
+    )
+    stream = sdk.api.exec_start(made["Id"], tty=True, socket=True)._sock
+    stream.settimeout(30)
+    stream.sendall(b"\x10")
+    assert not stream.recv(4096), "not detached"
+    stream.close()
+    assert sdk.api.exec_inspect(made["Id"])["Running"]
+
+
+def test_what_is_limited_as_the_sdk_spells_it(sdk: docker.DockerClient) -> None:
+    container = sdk.containers.create("busybox", "true", cpu_rt_period=1000, cpu_rt_runtime=500)
+    host = sdk.api.inspect_container(container.id)["HostConfig"]
+    assert (host["CpuRealtimePeriod"], host["CpuRealtimeRuntime"]) == (1000, 500)
+
+
+def test_a_pool_of_ipv6_where_it_is_off_is_kept_and_not_used(sdk: docker.DockerClient) -> None:
+    pool = docker.types.IPAMPool(subnet="2001:389::1/64")
+    for name in ("six", "seven"):
+        sdk.networks.create(name, ipam=docker.types.IPAMConfig(pool_configs=[pool]))
+    found = sdk.networks.get("six").attrs["IPAM"]["Config"]
+    assert found[0] == {"Subnet": "2001:389::1/64"}
+    container = sdk.containers.create(
+        "busybox",
+        "ip -6 route",
+        network="six",
+        networking_config={"six": sdk.api.create_endpoint_config(ipv6_address="2001:389::f00d")},
+    )
+    container.start()
+    container.wait()
+    assert b"2001:389" not in container.logs()
+    endpoint = sdk.api.inspect_container(container.id)["NetworkSettings"]["Networks"]["six"]
+    assert endpoint["IPAMConfig"] == {"IPv6Address": "2001:389::f00d"}

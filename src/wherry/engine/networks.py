@@ -214,7 +214,7 @@ class Networks:
                 raise OSError(19, "no such device", record.bridge)
             live.index = link.index
             present = rtnl.addresses(link.index)
-            for config in record.ipam.config:
+            for config in _pools_in_use(record.ipam, enable_ipv6=record.enable_ipv6):
                 network = ipaddress.ip_network(config.subnet)
                 gateway = (
                     live.pool.gateway if live.pool and network.version == 4 else config.gateway
@@ -313,7 +313,7 @@ class Networks:
             raise NotFound(f'plugin "{driver}" not found')
         ipam = ipam or Ipam()
         has_own_subnet = any(config.subnet for config in ipam.config)
-        ipam = self._complete_ipam(ipam)
+        ipam = self._complete_ipam(ipam, enable_ipv6=enable_ipv6)
         options = dict(options or {})
         _check_options(options)
         identity = NetworkId(secrets.token_hex(32))
@@ -342,12 +342,12 @@ class Networks:
         self._emit(record, "create", {})
         return record, ""
 
-    def _complete_ipam(self, ipam: Ipam) -> Ipam:
+    def _complete_ipam(self, ipam: Ipam, *, enable_ipv6: bool) -> Ipam:
         if ipam.driver not in {"", "default"}:
             raise NotFound(f'plugin "{ipam.driver}" not found')
         wrong = [
             error
-            for config in ipam.config
+            for config in _pools_in_use(ipam, enable_ipv6=enable_ipv6)
             for error in pool_errors(
                 config.subnet, config.gateway, config.ip_range, config.auxiliary_addresses
             )
@@ -362,9 +362,9 @@ class Networks:
         taken = [
             ipaddress.ip_network(config.subnet)
             for live in self._live.values()
-            for config in live.record.ipam.config
+            for config in _pools_in_use(live.record.ipam, enable_ipv6=live.record.enable_ipv6)
         ]
-        for config in ipam.config:
+        for config in _pools_in_use(ipam, enable_ipv6=enable_ipv6):
             wanted = ipaddress.ip_network(config.subnet)
             if any(_overlap(wanted, network) for network in taken):
                 raise Forbidden(
@@ -736,7 +736,14 @@ def _is_within(ipam: Ipam, address: str) -> bool:
         wanted = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return any(wanted in ipaddress.ip_network(config.subnet) for config in ipam.config)
+    return any(
+        wanted in ipaddress.ip_network(config.subnet, strict=False) for config in ipam.config
+    )
+
+
+def _pools_in_use(ipam: Ipam, *, enable_ipv6: bool) -> list[IpamConfig]:
+    """What a network without IPv6 was given for it is kept, but neither checked nor used, as in dockerd."""
+    return [config for config in ipam.config if enable_ipv6 or ":" not in config.subnet]
 
 
 def _overlap(

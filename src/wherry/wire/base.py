@@ -1,16 +1,19 @@
 """What the Engine API's JSON structs share: Go's names, Go's idea of null, Go's `omitempty`.
 
 A field that Go leaves out when it is empty has the default UNSET; every other field is always written, in
-the order of the class. Decoding ignores unknown keys and takes null for "not given", as Go's decoder does.
+the order of the class. Decoding ignores unknown keys and the case of known ones, and takes null for "not given", as
+Go's decoder does.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import TypeVar
+from types import UnionType
+from typing import TypeVar, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, structs
 
 from wherry.lib.jsonvalue import JsonValue
 
@@ -28,31 +31,41 @@ class TrailingContent(BodyError):
         super().__init__("unexpected content after JSON")
 
 
-# In a map (not a struct) a null keeps its key and stands for the zero value: docker-py asks for a network with
-# {"EndpointsConfig": {"name": null}}.
-_ZERO_OF_MAP: Mapping[str, JsonValue] = {
-    "EndpointsConfig": {},
-    "ExposedPorts": {},
-    "Volumes": {},
-    "PortBindings": [],
-    "Labels": "",
-    "Sysctls": "",
-    "Options": "",
-    "DriverOpts": "",
-}
+_ZEROS: Mapping[object, JsonValue] = {dict: {}, list: [], str: "", bool: False, int: 0, float: 0}
 
 
-def drop_nulls(value: JsonValue, zero: JsonValue = None) -> JsonValue:
-    """The value without members that are null, at any depth; members of maps get their zero value."""
+def _as_go_reads(value: JsonValue, hint: object) -> JsonValue:
+    """The value as `hint`'s Go type takes it. A struct finds its fields whatever the case of the keys, and a null in it is
+    "not given"; in a map and a list a null keeps its place and stands for the zero value (docker-py asks for a network with
+    {"EndpointsConfig": {"name": null}})."""
+    fields, items, zero = _shape(hint)
     if isinstance(value, Mapping):
-        return {
-            key: zero if item is None else drop_nulls(item, _ZERO_OF_MAP.get(key))
-            for key, item in value.items()
-            if item is not None or zero is not None
-        }
+        if fields is not None:
+            return {
+                known[0]: _as_go_reads(item, known[1])
+                for key, item in value.items()
+                if item is not None and (known := fields.get(key) or fields.get(key.lower()))
+            }
+        return {key: _as_go_reads(item, items) for key, item in value.items()}
     if isinstance(value, list):
-        return [drop_nulls(item) for item in value]
-    return value
+        return [_as_go_reads(item, items) for item in value]
+    return zero if value is None else value
+
+
+@functools.cache
+def _shape(hint: object) -> tuple[dict[str, tuple[str, object]] | None, object, JsonValue]:
+    """A struct's fields by name, the type of a map's or list's members, the zero value; of a union, of its known member."""
+    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    for member in members:
+        if isinstance(member, type) and issubclass(member, Struct):
+            known = {
+                item.encode_name: (item.encode_name, item.type) for item in structs.fields(member)
+            }
+            return {name.lower(): field for name, field in known.items()} | known, None, {}
+        origin = get_origin(member)
+        if origin in (dict, list):
+            return None, get_args(member)[-1], _ZEROS[origin]
+    return None, None, next((_ZEROS[member] for member in members if member in _ZEROS), None)
 
 
 def decode_body(data: bytes, kind: type[Wire]) -> Wire:
@@ -73,7 +86,7 @@ def decode_body(data: bytes, kind: type[Wire]) -> Wire:
     if document is None:
         return kind()
     try:
-        return msgspec.convert(drop_nulls(document), kind)
+        return msgspec.convert(_as_go_reads(document, kind), kind)
     except msgspec.ValidationError as exc:
         raise BodyError(f"invalid JSON: {exc}") from exc
     except RecursionError as exc:

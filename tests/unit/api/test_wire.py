@@ -23,8 +23,9 @@ from wherry.model.container import (
 )
 from wherry.model.errors import InvalidArgument, NotSupported
 from wherry.wire.base import BodyError, decode_body
-from wherry.wire.containers import CreateRequest
+from wherry.wire.containers import CreateRequest, ExecCreateRequest
 from wherry.wire.containers import HostConfig as WireHostConfig
+from wherry.wire.containers import PortBinding as WirePortBinding
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,20 @@ def test_sentences_of_bad_bodies(body: bytes, sentence: str) -> None:
 def test_null_is_absent_and_unknown_keys_are_ignored() -> None:
     body = b'{"Hostname":null,"Env":null,"Labels":null,"Unknown":{"x":null},"HostConfig":{"Binds":null,"Init":null}}'
     assert decode_body(body, CreateRequest) == decode_body(b'{"HostConfig":{}}', CreateRequest)
+
+
+def test_the_case_of_a_structs_keys_is_free_and_that_of_a_maps_is_not() -> None:
+    body = b'{"image":"x","hostconfig":{"PORTBINDINGS":{"80/TCP":[{"hostport":"1"}]}},"Labels":{"Ab":"c"}}'
+    request = decode_body(body, CreateRequest)
+    assert (request.image, request.labels) == ("x", {"Ab": "c"})
+    assert request.host_config == WireHostConfig(
+        port_bindings={"80/TCP": [WirePortBinding(host_port="1")]}
+    )
+    assert decode_body(b'{"detachKeys":"ctrl-p"}', ExecCreateRequest).detach_keys == "ctrl-p"
+
+
+def test_null_in_a_list_is_its_zero_value() -> None:
+    assert decode_body(b'{"Env":["A=b",null]}', CreateRequest).env == ["A=b", ""]
 
 
 def test_null_in_a_map_keeps_its_key() -> None:
