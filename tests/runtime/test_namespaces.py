@@ -1,11 +1,12 @@
 """Namespaces shared with the host or another container, and user namespaces."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from tests.runtime.bundle import Machine, docker_spec
-from wherry.kernel import caps
+from wherry.kernel import caps, syscalls
 from wherry.runtime.errors import LaunchError
 
 MAPPING = [{"containerID": 0, "hostID": 200000, "size": 65536}]
@@ -130,3 +131,42 @@ def test_terminal_in_a_user_namespace(machine: Machine, remapped: dict) -> None:
     root = machine.overlay()
     os.chown(root.upper, 200000, 200000)
     assert machine.run(remapped, root=root).output.split() == ["/dev/pts/0", "0"]
+
+
+PRIORITY = "cut -d' ' -f 19,41 /proc/self/stat"
+
+
+@pytest.fixture
+def reluctant() -> Iterator[None]:
+    """A launcher that gives way to others: `nice chrt --idle 0`."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, 7)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, 0, niceness)
+
+
+@pytest.mark.usefixtures("reluctant")
+def test_a_nice_launcher_and_a_user_namespace(machine: Machine, remapped: dict) -> None:
+    remapped["process"]["args"][2] = f"{PRIORITY}; exec sleep 100"
+    root = machine.overlay()
+    os.chown(root.upper, 200000, 200000)
+    container = machine.start(remapped, root=root)
+    assert container.read_line() == "0 0\n"
+    process = docker_spec(["sh", "-c", PRIORITY])["process"]
+    assert machine.execute(container, process).wait().output == "0 0\n"
+    machine.cgroup.kill()
+    container.wait()
+
+
+@pytest.mark.usefixtures("reluctant")
+def test_a_launcher_that_may_not_be_less_nice(machine: Machine) -> None:
+    own = caps.own_sets()
+    without_it = own["Eff"] & ~caps.mask_of(["CAP_SYS_NICE"])
+    syscalls.capset(without_it, own["Prm"], own["Inh"])
+    try:
+        container = machine.start(docker_spec(["sh", "-c", PRIORITY]))
+    finally:
+        syscalls.capset(own["Eff"], own["Prm"], own["Inh"])
+    assert container.wait().output == f"7 {os.SCHED_IDLE}\n"

@@ -182,6 +182,8 @@ def _start(
         step = "user namespace"
         if spec.is_new("user"):
             write_maps(pid, spec.uid_mappings, spec.gid_mappings)
+        step = "priority"
+        reset_priority(pid)
         step = "oom score"
         if spec.process.oom_score_adj is not None:
             set_oom_score(pid, spec.process.oom_score_adj)
@@ -290,6 +292,7 @@ def _join(
             try:
                 if cgroup_fd < 0:
                     cgroup.attach(pid)
+                reset_priority(pid)
                 if process.oom_score_adj is not None:
                     set_oom_score(pid, process.oom_score_adj)
                 os.write(go, b"g")
@@ -403,6 +406,17 @@ def write_maps(pid: int, uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...
             os.write(fd, text.encode())
         finally:
             os.close(fd)
+
+
+def reset_priority(pid: int) -> None:
+    """Policy and niceness of a child are the default ones, as far as the kernel lets us."""
+    try:
+        if os.sched_getscheduler(pid) != os.SCHED_OTHER:
+            os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+        if os.getpriority(os.PRIO_PROCESS, pid) != 0:
+            os.setpriority(os.PRIO_PROCESS, pid, 0)
+    except PermissionError:
+        pass  # without CAP_SYS_NICE it stays as nice as the engine
 
 
 def set_oom_score(pid: int, score: int) -> None:

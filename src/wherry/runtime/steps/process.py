@@ -42,7 +42,10 @@ _ALL_CPUS = range(1024)
 
 
 class CleanSlate(Step):
-    """Priority, affinity, umask, session and keyring of its own: nothing of the engine is inherited."""
+    """Affinity, umask, session and keyring of its own: nothing of the engine is inherited.
+
+    Nor are policy and niceness, which the launcher resets: a user namespace has no say in them.
+    """
 
     __slots__ = ("io_priority", "umask")
     name = "session"
@@ -52,14 +55,10 @@ class CleanSlate(Step):
         self.io_priority = io_priority
 
     def describe(self) -> str:
-        return "start a session with default priority, affinity and umask"
+        return "start a session with default affinity and umask"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002 - the interface's
         os.umask(self.umask)
-        if os.getpriority(os.PRIO_PROCESS, 0) != 0:
-            os.setpriority(os.PRIO_PROCESS, 0, 0)
-        if os.sched_getscheduler(0) != os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         syscalls.ioprio_set_self(self.io_priority)
         if len(os.sched_getaffinity(0)) != os.cpu_count():
             os.sched_setaffinity(0, _ALL_CPUS)
