@@ -666,6 +666,32 @@ def test_a_cancelled_build_leaves_nothing(
     assert "Using cache" in build(engine, context)
 
 
+def test_a_build_cancelled_while_bytes_are_written(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    def cancel(what: str, *options: str) -> None:
+        building = engine.spawn("wherry", "build", *options, str(context))
+        deadline = time.monotonic() + DEADLINE_S
+        while not any(engine.root.glob(what)) and building.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        building.send_signal(signal.SIGINT)
+        building.communicate(timeout=DEADLINE_S)
+        while left := [*engine.root.glob("layers/.new-*"), *engine.root.glob("tmp/*")]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+
+    (context / "big").write_bytes(os.urandom(1 << 20) * 100)
+    write(context, f"FROM {busybox}\nCOPY big /\n")
+    images = engine.docker("images", "-aq")
+    cancel("layers/.new-*")
+    build(engine, context, "-q", "-t", "written")
+    engine.docker("rmi", "written")
+    option = f"type=oci,dest={context.parent}/out,compression=gzip,compression-level=9"
+    cancel("tmp/packed-*", "-o", option)
+    assert engine.docker("images", "-aq") == images
+
+
 def test_an_engine_killed_in_a_step(busybox_archive: Path, context: Path) -> None:
     write(context, "FROM busybox\nRUN echo first > /first\nRUN echo begun; sleep 600\n")
     with running_engine() as engine:

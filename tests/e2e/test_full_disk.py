@@ -39,6 +39,34 @@ def fill(engine: Engine) -> Path:
     return path
 
 
+def test_builds_on_a_full_disk(small: Engine, tmp_path: Path) -> None:
+    engine = small
+    path = tmp_path / "Dockerfile"
+    random = "head -c {} /dev/urandom > /big"
+    out = f"-otype=oci,dest={tmp_path}/out.tar,compression=gzip"
+    cache = f"--cache-to=type=local,dest={tmp_path}/cache"
+    for size, options, sentence in (
+        (99_000_000, (), "returned a non-zero code: 1"),
+        (35_000_000, (), "no space left on device"),
+        (22_000_000, (out,), "no space left on device"),
+        (22_000_000, (cache,), "no space left on device"),
+    ):
+        path.write_text(f"FROM busybox\nRUN echo first\nRUN {random.format(size)}\n")
+        done = engine.run("wherry", "build", *options, str(tmp_path), check=False)
+        assert done.returncode == 1
+        assert sentence in done.stderr, done
+        engine.docker(
+            "builder", "prune", "-f", "--filter", f"description=RUN {random.format(size)}"
+        )
+        path.write_text(f"FROM busybox\nRUN echo first\nRUN {random.format(10)}\n")
+        text = engine.run("wherry", "build", *options, str(tmp_path))
+        assert "CACHED" in text.stdout + text.stderr
+        engine.docker("image", "prune", "-f")
+    assert "no problem found" in engine.wherry("system", "check")
+    assert not [*engine.root.glob("tmp/build-output-*"), *engine.root.glob("build/*")]
+    assert "Traceback" not in engine.log.read_text()
+
+
 def test_a_full_disk(small: Engine, tmp_path: Path) -> None:
     engine = small
     hold = "head -c 2000000 /dev/zero > /held; sleep 1000"

@@ -56,7 +56,7 @@ from wherry.engine.store import Store, Table
 from wherry.image.config import descriptor_json
 from wherry.image.reference import Reference, parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue
-from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound, Unavailable
+from wherry.model.errors import EngineError, Internal, InvalidArgument, NoSpace, NotFound
 from wherry.model.image import Descriptor, Image
 
 logger = logging.getLogger(__name__)
@@ -166,9 +166,9 @@ class Builder:
             status, error_text = "cancelled", CANCELLED
             raise
         except OSError as error:
-            error_text = f"no space left on device: {error}" if error.errno in FULL else str(error)
-            kind = Unavailable if error.errno in FULL else Internal
-            raise kind(error_text) from error
+            failure = NoSpace(error) if error.errno in FULL else Internal(str(error))
+            error_text = str(failure)
+            raise failure from error
         except EngineError as error:
             error_text = str(error)
             raise
@@ -259,13 +259,12 @@ class Builder:
         """Images, tags and outputs. An image that is only asked for as a file does not stay."""
         images: list[Image] = []
         keeps = keeps_image(options.outputs)
-        before = set() if keeps else {image.id for image in self._images.all()}
         if needs_image(options.outputs):
             for build, stage in zip(builds, solved, strict=True):
                 cache: JsonObject = {}
                 if any(option.type == "inline" for option in options.cache_to):
                     cache = self._exporter.inline(build.keys, await stage.chain.diff_ids())
-                image = await make_image(self._images, stage, build.epoch, cache)
+                image = await make_image(self._images, stage, build.epoch, cache, keep=keeps)
                 for output in options.outputs:
                     if output.type == "image" and output.compression is not None:
                         image = await self._images.recompressed(
@@ -287,10 +286,6 @@ class Builder:
             for output in options.outputs
             if output.type != "image"
         ]
-        if not keeps:
-            for image in images:
-                if image.id not in before:
-                    await self._images.remove(image.id)
         return BuildResult(
             image_id=images[0].id if images else "",
             tags=tags if keeps else (),
@@ -403,12 +398,16 @@ class Builder:
         return found[0]
 
     def _remember(self, record: HistoryRecord) -> None:
-        if self._remembered is None:
-            self._remembered = [known.id for known in reversed(self.history())]
-        self._history.put(record.id, record)
-        self._remembered.append(record.id)
-        while len(self._remembered) > MAX_HISTORY:
-            self._history.delete(self._remembered.pop(0))
+        """Keeps the record of a build; without room for it the build is what it was all the same."""
+        try:
+            if self._remembered is None:
+                self._remembered = [known.id for known in reversed(self.history())]
+            self._history.put(record.id, record)
+            self._remembered.append(record.id)
+            while len(self._remembered) > MAX_HISTORY:
+                self._history.delete(self._remembered.pop(0))
+        except EngineError as error:
+            logger.warning("the record of a build is lost: %s", error)
 
 
 async def _solve(builds: Sequence[Build], report: Report) -> list[StageResult]:

@@ -26,6 +26,7 @@ from wherry.image.snapshot.stubs import StubLayers, read_attributes, set_attribu
 from wherry.kernel import syscalls
 from wherry.kernel.consts import MS
 from wherry.kernel.mountinfo import read_mountinfo
+from wherry.lib.ids import read_boot_id
 from wherry.model.errors import NotSupported
 
 MASK_VERSION = 1
@@ -106,7 +107,7 @@ class HostTree:
     def image_digest(self) -> str:
         """The hex digest that names what the image holds: this boot, its packages, this mask."""
         parts = [
-            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+            read_boot_id(),
             str(self.packages_time_ns()),
             f"mask {MASK_VERSION}",
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -27,3 +28,8 @@ def short_id(identifier: str) -> str:
 def is_id_prefix(text: str) -> bool:
     """True when the text could abbreviate an id."""
     return 0 < len(text) <= 64 and _HEX.issuperset(text)
+
+
+def read_boot_id() -> str:
+    """Which boot of this machine it is."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

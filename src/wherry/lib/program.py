@@ -8,6 +8,7 @@ fork of the engine. How many run at once is bounded per loop and kind of work; t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -88,7 +89,7 @@ async def run_program(
 ) -> Completed:
     """Runs a program to its end, with our environment unless `env` is given.
 
-    Raises ProgramMissing, ProgramFailed (unless `check` is false) and TimeoutError (it was killed).
+    Raises ProgramMissing, ProgramFailed (unless `check` is false) and TimeoutError (it was killed, and its children).
     """
     path = shutil.which(argv[0], path=None if env is None else env.get("PATH"))
     if path is None:
@@ -102,11 +103,15 @@ async def run_program(
         stderr=PIPE,
         env=env,
         cwd=cwd,
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(timeout_s):
             stdout, stderr = await process.communicate(input or None)
     finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it started
         await _reap(process)
     returncode = process.returncode or 0
     if check and returncode != 0:

@@ -52,6 +52,18 @@ class Unavailable(EngineError):
     """Something outside is down, or the engine is busy; a later try may work."""
 
 
+class NoSpace(Unavailable):
+    """A full disk; of the system's error, what it adds to that."""
+
+    def __init__(self, error: Exception) -> None:
+        detail = str(error)
+        if detail.startswith("[Errno "):
+            detail = detail.partition(": ")[2].strip("'")
+        super().__init__(
+            f"no space left on device: {detail}" if detail else "no space left on device"
+        )
+
+
 class NotSupported(EngineError):
     """This engine or this machine cannot do it."""
 

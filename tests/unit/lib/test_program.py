@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,25 @@ def test_failing_program_says_why() -> None:
 def test_slow_program_is_killed() -> None:
     with pytest.raises(TimeoutError):
         asyncio.run(run_program(["sleep", "60"], timeout_s=0.1))
+
+
+def test_what_a_killed_program_started_is_killed_too(tmp_path: Path) -> None:
+    script = f"sleep 60 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait"
+
+    async def run() -> None:
+        running = asyncio.ensure_future(run_program(["sh", "-c", script]))
+        while not (tmp_path / "pid").exists():  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(run())
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    deadline = time.monotonic() + 10
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_worker_result_and_progress(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from wherry.engine.build.layers import Chain, Layer, Solved
 from wherry.engine.build.records import CacheItem, CacheRecord, PendingRecord, short_cache_id
 from wherry.engine.clock import now
 from wherry.engine.images import Images
 from wherry.engine.store import Store, Table
+from wherry.lib.ids import read_boot_id
 from wherry.model.image import Digest
 
 
@@ -28,7 +28,7 @@ class BuildCache:
         self._images = images
         self._records = dict(self._table.items())
         self._pending = Table(store, "build_pending", PendingRecord)
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._boot_id = read_boot_id()
         self.fresh: dict[str, Solved] = {}
 
     def find(self, key: str) -> CacheRecord | None:

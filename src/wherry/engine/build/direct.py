@@ -262,7 +262,9 @@ class _Plan:
     def build(self) -> JsonObject:
         """Writes and publishes the layer; answers its record."""
         pending = PendingLayer(
-            Path(get_str(self._request, "layers")), get_str(self._request, "driver")
+            Path(get_str(self._request, "layers")),
+            get_str(self._request, "driver"),
+            get_str(self._request, "token"),
         )
         reader, writer = os.pipe2(os.O_CLOEXEC)
         failures: list[BaseException] = []

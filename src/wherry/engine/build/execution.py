@@ -9,6 +9,7 @@ cancelled in the middle.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -56,7 +57,7 @@ from wherry.model.container import (
     EndpointConfig,
     HostConfig,
 )
-from wherry.model.errors import NotSupported
+from wherry.model.errors import EngineError, NotSupported
 from wherry.model.image import RootMount
 from wherry.model.network import InterfaceValues
 
@@ -244,7 +245,8 @@ class Runner:
             theirs.close()
             self._resolvers.stop(record.id)
             await self._networks.disconnect(record, network)
-            self._journal.delete(record.id)
+            with contextlib.suppress(EngineError):  # a full disk is not what the step failed of
+                self._journal.delete(record.id)
 
     async def _launch(self, request: ShimRequest) -> ShimHandle:
         try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from wherry.engine.build.index import Entry
 from wherry.image.content import remove_tree
 from wherry.lib.blocking import run_blocking
+from wherry.lib.ids import read_boot_id
 from wherry.model.errors import Conflict
 
 _PREFIX = "context-"
@@ -134,7 +135,8 @@ class KeptContexts:
                 for path, found in now_known.items()
             }
             temporary = folder / "index.new"
-            temporary.write_text(json.dumps(rows, separators=(",", ":")))
+            document = {"boot": read_boot_id(), "files": rows}
+            temporary.write_text(json.dumps(document, separators=(",", ":")))
             temporary.replace(folder / "index.json")
             self._known[key] = now_known
         os.utime(folder)
@@ -203,12 +205,14 @@ def _append(pool: Path, body: Path) -> int:
 
 
 def _read_index(place: Path) -> dict[str, _Known]:
-    """What an earlier engine wrote; nothing when it is torn."""
+    """What an earlier engine wrote; nothing when it is torn, or may be: nothing of it is synced."""
     size = (place / "pool").stat().st_size
     try:
-        rows = json.loads((place / "index.json").read_bytes())
-        known = {path: _Known(*row) for path, row in rows.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        document = json.loads((place / "index.json").read_bytes())
+        if document["boot"] != read_boot_id():
+            return {}
+        known = {path: _Known(*row) for path, row in document["files"].items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}
     if any(found.offset + found.size > size for found in known.values()):
         return {}

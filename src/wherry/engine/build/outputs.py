@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from wherry.engine.build.layers import Chain, Workspace
 from wherry.engine.build.records import Output
@@ -24,6 +27,7 @@ from wherry.model.platforms import format_platform
 
 _TREES = frozenset({"local", "tar"})
 _ARCHIVES = frozenset({"oci", "docker"})
+WAITING_S = 3600.0
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -55,21 +59,35 @@ def keeps_image(outputs: Sequence[Output]) -> bool:
 
 
 class Outputs:
-    """The files of one engine. What nobody fetches is removed at the next start."""
+    """The files of one engine. What nobody fetches is removed after some time, or at the next start."""
 
     def __init__(self, images: Images, workspace: Workspace) -> None:
         self._images = images
         self._workspace = workspace
         self._waiting: dict[str, Path] = {}
 
-    def new_path(self) -> Path:
-        """Where a file can be made."""
-        return self._images.content.tmp / f"build-output-{secrets.token_hex(8)}"
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[IO[bytes]]:
+        """A new file, which is not there any more when it could not be written."""
+        path = self._images.content.tmp / f"build-output-{secrets.token_hex(8)}"
+        try:
+            with path.open("wb") as file:
+                yield file
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
-    def offer(self, path: Path) -> str:
-        """Keeps a file for the client; answers its name."""
+    def _offer(self, file: IO[bytes]) -> str:
+        """Keeps a file for the client, for some time; answers its name."""
+        path = Path(file.name)
         self._waiting[path.name] = path
+        asyncio.get_running_loop().call_later(WAITING_S, self._forget, path.name)
         return path.name
+
+    def _forget(self, name: str) -> None:
+        path = self._waiting.pop(name, None)
+        if path is not None:
+            path.unlink(missing_ok=True)
 
     def take(self, name: str) -> Path:
         """The file; the caller removes it. Raises NotFound."""
@@ -95,11 +113,10 @@ class Outputs:
             index=target if others else None,
             platforms=tuple(others),
         )
-        path = self.new_path()
-        with path.open("wb") as file:
+        with self._writing() as file:
             async for piece in self._images.save_as([choice]):
                 file.write(piece)
-        return self.offer(path)
+        return self._offer(file)
 
     async def make_target(self, images: Sequence[Image]) -> Descriptor | None:
         """What the names mean: the image's manifest, or an index of several."""
@@ -118,7 +135,6 @@ class Outputs:
 
     async def _write_trees(self, roots: Sequence[tuple[Chain, Platform]]) -> str:
         """Several platforms' files are in a folder each."""
-        path = self.new_path()
         described: list[JsonValue] = []
         for chain, platform in roots:
             trees = await self._workspace.trees(chain)
@@ -129,26 +145,25 @@ class Outputs:
                     "trees": [str(tree) for tree in trees],
                 }
             )
-        with path.open("wb") as file:
+        with self._writing() as file:
             await run_image_worker(
                 "wherry.image.layer.diff:export",
                 {"roots": described, "output": file.fileno()},
                 fds=(file.fileno(),),
             )
-        return self.offer(path)
+        return self._offer(file)
 
     async def write_layout(self, top: Descriptor, blobs: Sequence[Digest]) -> str:
         """An OCI layout as a tar; its name."""
-        path = self.new_path()
         members = build_members(
             {"index.json": build_index([top]), "oci-layout": LAYOUT},
             dict.fromkeys(blobs, 0),
             {digest: self._images.layer_tar(digest) for digest in blobs},
         )
-        with path.open("wb") as file:
+        with self._writing() as file:
             await run_image_worker(
                 "wherry.image.save:save",
                 {"members": members, "output": file.fileno()},
                 fds=(file.fileno(),),
             )
-        return self.offer(path)
+        return self._offer(file)

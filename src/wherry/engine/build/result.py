@@ -31,8 +31,10 @@ async def make_image(
     solved: StageResult,
     epoch: int | None,
     build_cache: JsonObject | None = None,
+    *,
+    keep: bool = True,
 ) -> Image:
-    """The image that a stage's state is. The caller is `images.building`."""
+    """The image that a stage's state is, known to the store if it is to be kept. The caller is `images.building`."""
     config = solved.state.config
     diff_ids = await solved.chain.diff_ids()
     if epoch is not None:
@@ -49,7 +51,7 @@ async def make_image(
         author=solved.state.author,
         build_cache=build_cache or {},
     )
-    return await images.make_image(made, solved.base)
+    return await images.make_image(made, solved.base, keep=keep)
 
 
 def _mark_empty(solved: StageResult, diff_ids: tuple[Digest, ...]) -> tuple[HistoryEntry, ...]:

@@ -29,7 +29,7 @@ from wherry.image.layer.record import LayerRecord
 from wherry.image.snapshot.stubs import find_directory, set_attributes
 from wherry.lib.jsonvalue import JsonValue, get_str
 from wherry.lib.program import WorkerError, WorkerPool
-from wherry.model.errors import Internal, InvalidArgument, Unavailable
+from wherry.model.errors import Internal, InvalidArgument, NoSpace
 from wherry.model.image import Digest
 
 
@@ -229,22 +229,27 @@ class Transfers:
         """The copy as a layer at once; None when it is not plain enough."""
         root = await self._workspace.read_only(chain, folder)
         images = self._images
-        answer = await run_image_worker(
-            "wherry.engine.build.direct:copy_as_layer",
-            {
-                "lowers": list(root.lowers),
-                "destination": step.destination,
-                "chown": step.chown,
-                "chmod": step.chmod,
-                "parents": step.parents,
-                "epoch": -1 if epoch is None else epoch,
-                "jobs": list(prepared.jobs),
-                "layers": str(images.layers.folder),
-                "blobs": str(images.content.path(Digest("sha256:" + "0" * 64)).parent),
-                "driver": images.driver,
-            },
-            workers=self._writers,
-        )
+        request: dict[str, JsonValue] = {
+            "lowers": list(root.lowers),
+            "destination": step.destination,
+            "chown": step.chown,
+            "chmod": step.chmod,
+            "parents": step.parents,
+            "epoch": -1 if epoch is None else epoch,
+            "jobs": list(prepared.jobs),
+            "layers": str(images.layers.folder),
+            "blobs": str(images.content.path(Digest("sha256:" + "0" * 64)).parent),
+            "driver": images.driver,
+            "token": folder.name,
+        }
+        try:
+            answer = await run_image_worker(
+                "wherry.engine.build.direct:copy_as_layer", request, workers=self._writers
+            )
+        except BaseException:
+            for half_made in images.layers.folder.glob(f".new-{folder.name}*"):
+                self._workspace.discard(half_made)  # of a worker that was killed
+            raise
         if answer is None:
             return None
         if not isinstance(answer, Mapping):
@@ -316,7 +321,7 @@ def _copy_failure(error: WorkerError) -> Exception:
     if error.kind in {"CopyError", "TarError", "StreamError"}:
         return StepFailed(str(error))
     if error.errno == 28:
-        return Unavailable(f"no space left on device: {error}")
+        return NoSpace(error)
     return Internal(f"copy: {error}")
 
 

@@ -106,11 +106,14 @@ class Collector:
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno != errno.EXDEV:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                target = path  # there is no room for another name of it
+            elif error.errno == errno.EXDEV:
+                # It lies in memory (`image.snapshot.uppers`), in the folder of its snapshot.
+                target = path.parent.parent / target.name
+                path.rename(target)
+            else:
                 raise
-            # It lies in memory (`image.snapshot.uppers`), in the folder of its snapshot.
-            target = path.parent.parent / target.name
-            path.rename(target)
         self.empty([target])
 
     def empty(self, trash: list[Path]) -> None:

@@ -19,6 +19,7 @@ from wherry.build.plan import ImageState, plan_stage
 from wherry.build.stages import parse_program, resolve
 from wherry.engine.clock import now
 from wherry.engine.images.pipes import feed_pipe, open_pipe
+from wherry.engine.images.records import ImageRecord
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.compression import GZIP, Compression
 from wherry.image.config import (
@@ -134,9 +135,14 @@ async def layer_of_stream(images: Images, stream: AsyncIterator[bytes]) -> Layer
 
 
 async def make_image(
-    images: Images, config: ImageConfig, *, base: Image | None = None, parent: str = ""
+    images: Images,
+    config: ImageConfig,
+    *,
+    base: Image | None = None,
+    parent: str = "",
+    keep: bool = True,
 ) -> Image:
-    """Makes an image of a config whose layers are there. Raises TooManyLayers.
+    """Makes an image of a config whose layers are there; the catalog knows it if it is to be kept. Raises TooManyLayers.
 
     The caller holds the collector from before it made the layers.
     """
@@ -153,6 +159,8 @@ async def make_image(
     manifest = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(document), size=len(document))
     await images.put_blob(Digest(image_id), data)
     await images.put_blob(manifest.digest, document)
+    if not keep:
+        return images.describe(ImageRecord(id=image_id, manifest=manifest), config)
     return await images.register(
         image_id,
         manifest=manifest,

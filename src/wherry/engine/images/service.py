@@ -229,11 +229,13 @@ class Images:
         return image.id if image.is_host else ""
 
     def _image(self, image_id: ImageId) -> Image:
-        record = self.catalog.get(image_id)
-        config = self._config(image_id)
-        references = self.catalog.names_of(image_id)
+        return self.describe(self.catalog.get(image_id), self._config(image_id))
+
+    def describe(self, record: ImageRecord, config: ImageConfig) -> Image:
+        """The image that a record and its config are, known to the catalog or not."""
+        references = self.catalog.names_of(record.id)
         return Image(
-            id=image_id,
+            id=record.id,
             repo_tags=tuple(ref.familiar() for ref in references if not ref.digest),
             repo_digests=tuple(ref.familiar() for ref in references if ref.digest),
             parent=record.parent,
@@ -553,13 +555,15 @@ class Images:
         """While open, nothing is collected: layers and images may be made before anything names them."""
         return self.collector.hold()
 
-    async def make_image(self, config: ImageConfig, base: Image | None = None) -> Image:
-        """An image of layers that are here already. The caller is `building`.
+    async def make_image(
+        self, config: ImageConfig, base: Image | None = None, *, keep: bool = True
+    ) -> Image:
+        """An image of layers that are here already; nobody knows of one that is not kept. The caller is `building`.
 
         The layers of `base` keep the form in which they came; it does not become the image's parent, as
         with BuildKit: its last name takes it away.
         """
-        return await making.make_image(self, config, base=base)
+        return await making.make_image(self, config, base=base, keep=keep)
 
     async def portable_layers(
         self, diff_ids: Sequence[Digest], compression: Compression = GZIP

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from wherry.image.content import BadContent
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import Pool, WorkerError, WorkerPool, run_worker
-from wherry.model.errors import Internal, InvalidArgument, Unavailable
+from wherry.model.errors import Internal, InvalidArgument, NoSpace
 
 _BAD_CONTENT = frozenset(
     (
@@ -47,5 +47,5 @@ async def run_image_worker(
         if error.kind == "InvalidArgument":
             raise InvalidArgument(str(error)) from error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise Unavailable(f"no space left on device: {error}") from error
+            raise NoSpace(error) from error
         raise Internal(str(error)) from error

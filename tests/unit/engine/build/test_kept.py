@@ -98,6 +98,15 @@ def test_what_is_torn_is_sent_again(client: Client, damage: str) -> None:
     assert client.build(files) == (files, ["a", "b"])
 
 
+def test_after_a_power_cut_everything_is_sent(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.build({"a": "one"})
+    monkeypatch.setattr("wherry.engine.build.kept.read_boot_id", lambda: "another boot")
+    client.kept = KeptContexts(client.root)
+    assert client.build({"a": "one"}) == ({"a": "one"}, ["a"])
+
+
 def test_pruned_between_the_question_and_the_build(client: Client) -> None:
     client.build({"a": "one"})
 
