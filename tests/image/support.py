@@ -15,7 +15,6 @@ from wherry.engine.images import Images, making
 from wherry.engine.store import Store
 from wherry.image.layer.mount import unmount
 from wherry.kernel import syscalls
-from wherry.kernel.consts import MS
 from wherry.kernel.mountinfo import read_mountinfo
 from wherry.model.container import ContainerConfig
 from wherry.model.image import HistoryEntry, Image, RootMount
@@ -118,7 +117,7 @@ def mounted(mount: RootMount, target: Path) -> Iterator[Path]:
     if mount.upper:
         options += f",upperdir={mount.upper},workdir={mount.work}"
     options += ",metacopy=off,redirect_dir=off,index=off,xino=auto"
-    syscalls.mount(b"overlay", os.fsencode(target), b"overlay", MS(0), options.encode())
+    syscalls.mount(b"overlay", os.fsencode(target), b"overlay", 0, options.encode())
     try:
         yield target
     finally:

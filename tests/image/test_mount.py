@@ -21,7 +21,6 @@ from wherry.image.layer.mount import (
 )
 from wherry.image.layer.tree import LayerTree
 from wherry.kernel import syscalls
-from wherry.kernel.consts import MS
 from wherry.kernel.mountinfo import read_mountinfo
 from wherry.lib.tar.reader import TarReader
 
@@ -73,7 +72,7 @@ def test_the_files_may_be_deleted_while_mounted(tmp_path: Path) -> None:
 
 
 def test_a_file_system_that_cannot_carry_index_files_falls_back(tmp_path: Path) -> None:
-    syscalls.mount(b"tmpfs", os.fsencode(tmp_path), b"tmpfs", MS(0), b"size=8m")
+    syscalls.mount(b"tmpfs", os.fsencode(tmp_path), b"tmpfs", 0, b"size=8m")
     try:
         assert find_mounter(tmp_path) in {mount_loops, None}
     finally:

@@ -13,7 +13,6 @@ import pytest
 from tests.image.support import Tar, make_image, mounted, open_images
 from wherry.image.layer.mount import unmount
 from wherry.kernel import syscalls
-from wherry.kernel.consts import MS
 from wherry.kernel.mountinfo import read_mountinfo
 from wherry.model.container import ContainerConfig
 
@@ -25,13 +24,13 @@ def stacked(tmp_path: Path):
     """A folder on an overlay."""
     for name in ("lower", "space", "stacked"):
         (tmp_path / name).mkdir()
-    syscalls.mount(b"t", os.fsencode(tmp_path / "space"), b"tmpfs", MS(0), b"size=64m")
+    syscalls.mount(b"t", os.fsencode(tmp_path / "space"), b"tmpfs", 0, b"size=64m")
     for name in ("upper", "work"):
         (tmp_path / "space" / name).mkdir()
     options = (
         f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/space/upper,workdir={tmp_path}/space/work"
     )
-    syscalls.mount(b"o", os.fsencode(tmp_path / "stacked"), b"overlay", MS(0), options.encode())
+    syscalls.mount(b"o", os.fsencode(tmp_path / "stacked"), b"overlay", 0, options.encode())
     try:
         yield tmp_path / "stacked"
     finally:

@@ -30,7 +30,7 @@ from wherry.kernel.mountinfo import MountInfo, find_mount, read_mountinfo
 from wherry.kernel.release import may_use, parse_release
 
 
-def in_child(body: Callable[[], None], flags: CLONE = CLONE.NEWNS) -> None:
+def in_child(body: Callable[[], None], flags: int = CLONE.NEWNS) -> None:
     """Run `body` in a child with new namespaces; its exception fails the test."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     pid = syscalls.clone3(flags, exit_signal=signal.SIGCHLD)
@@ -60,7 +60,7 @@ def tmpfs() -> int:
 
 def test_errors_name_the_call_and_the_object() -> None:
     with pytest.raises(OSError, match="mount: No such file") as caught:
-        syscalls.mount(b"x", b"/no/such", b"tmpfs", MS(0))
+        syscalls.mount(b"x", b"/no/such", b"tmpfs", 0)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, "/no/such")
     with pytest.raises(OSError, match="fsopen: No such device"):
         syscalls.fsopen(b"nosuchfs")
@@ -146,7 +146,7 @@ def test_ids_and_capabilities_are_changed_for_good() -> None:
         assert os.getgroups() == [3456]
         assert caps.own_sets()["Eff"] == wanted
         with pytest.raises(PermissionError):
-            syscalls.mount(b"x", b"/tmp", b"tmpfs", MS(0))
+            syscalls.mount(b"x", b"/tmp", b"tmpfs", 0)
 
     in_child(body)
 

@@ -1,5 +1,6 @@
 """The kernel's flags and numbers, by the names of its headers: `CLONE.NEWNS` is CLONE_NEWNS.
 
+Plain numbers: an operation on an enum's members is ten calls of Python, and a start has hundreds of them.
 Only values; which of them to use is decided by the layers above. System call numbers that libc has no
 symbol for are here too: those from 424 on are the same on every architecture.
 """
@@ -7,10 +8,9 @@ symbol for are here too: those from 424 on are the same on every architecture.
 from __future__ import annotations
 
 import os
-from enum import IntEnum, IntFlag
 
 
-class CLONE(IntFlag):
+class CLONE:
     """clone(2), unshare(2), setns(2)."""
 
     NEWTIME = 0x00000080
@@ -26,7 +26,7 @@ class CLONE(IntFlag):
     INTO_CGROUP = 0x200000000
 
 
-class MS(IntFlag):
+class MS:
     """mount(2)."""
 
     RDONLY = 1
@@ -53,7 +53,7 @@ class MS(IntFlag):
     LAZYTIME = 1 << 25
 
 
-class MNT(IntFlag):
+class MNT:
     """umount2(2)."""
 
     FORCE = 1
@@ -62,7 +62,7 @@ class MNT(IntFlag):
     NOFOLLOW = 8  # UMOUNT_NOFOLLOW
 
 
-class MOUNT_ATTR(IntFlag):
+class MOUNT_ATTR:
     """mount_setattr(2), fsmount(2)."""
 
     RDONLY = 0x1
@@ -77,7 +77,7 @@ class MOUNT_ATTR(IntFlag):
     NOSYMFOLLOW = 0x200000
 
 
-class IN(IntFlag):
+class IN:
     """inotify(7)."""
 
     MODIFY = 0x2
@@ -85,14 +85,14 @@ class IN(IntFlag):
     CREATE = 0x100
 
 
-class OPEN_TREE(IntFlag):
+class OPEN_TREE:
     """open_tree(2)."""
 
     CLONE = 1
     CLOEXEC = os.O_CLOEXEC
 
 
-class MOVE_MOUNT(IntFlag):
+class MOVE_MOUNT:
     """move_mount(2)."""
 
     F_SYMLINKS = 0x1
@@ -101,19 +101,19 @@ class MOVE_MOUNT(IntFlag):
     T_EMPTY_PATH = 0x40
 
 
-class FSOPEN(IntFlag):
+class FSOPEN:
     """fsopen(2)."""
 
     CLOEXEC = 1
 
 
-class FSMOUNT(IntFlag):
+class FSMOUNT:
     """fsmount(2)."""
 
     CLOEXEC = 1
 
 
-class FSCONFIG(IntEnum):
+class FSCONFIG:
     """fsconfig(2) commands."""
 
     SET_FLAG = 0
@@ -124,7 +124,7 @@ class FSCONFIG(IntEnum):
     CMD_RECONFIGURE = 7
 
 
-class AT(IntFlag):
+class AT:
     """The *at family."""
 
     SYMLINK_NOFOLLOW = 0x100
@@ -135,7 +135,7 @@ class AT(IntFlag):
 AT_FDCWD = -100
 
 
-class RESOLVE(IntFlag):
+class RESOLVE:
     """openat2(2)."""
 
     NO_XDEV = 0x01
@@ -145,7 +145,7 @@ class RESOLVE(IntFlag):
     IN_ROOT = 0x10
 
 
-class PR(IntEnum):
+class PR:
     """prctl(2)."""
 
     SET_PDEATHSIG = 1

@@ -16,21 +16,12 @@ from collections.abc import Iterable, Sequence
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 
 from wherry.kernel.consts import (
-    AT,
     CLONE,
-    FSCONFIG,
     FSMOUNT,
     FSOPEN,
-    IN,
     IOPRIO_WHO_PROCESS,
     KEYCTL_JOIN_SESSION_KEYRING,
-    MNT,
-    MOUNT_ATTR,
-    MOVE_MOUNT,
-    MS,
     OPEN_TREE,
-    PR,
-    RESOLVE,
     SECCOMP_SET_MODE_FILTER,
     NR_bpf,
     NR_capset,
@@ -147,14 +138,14 @@ for _hook in (_before_fork, _after_fork_parent, _after_fork_child):
 
 
 def mount(
-    source: bytes | None, target: bytes, fstype: bytes | None, flags: MS, data: bytes | None = None
+    source: bytes | None, target: bytes, fstype: bytes | None, flags: int, data: bytes | None = None
 ) -> None:
     """mount(2)."""
     if _mount(source, target, fstype, flags, data) < 0:
         raise _fail("mount", target)
 
 
-def umount2(target: bytes, flags: MNT) -> None:
+def umount2(target: bytes, flags: int) -> None:
     """umount2(2)."""
     if _umount2(target, flags) < 0:
         raise _fail("umount2", target)
@@ -166,23 +157,23 @@ def pivot_root(new_root: bytes, put_old: bytes) -> None:
         raise _fail("pivot_root", new_root)
 
 
-def setns(fd: int, flags: CLONE | int) -> None:
+def setns(fd: int, flags: int) -> None:
     """setns(2); `fd` may be a namespace or a pidfd."""
     if _setns(fd, flags) < 0:
         raise _fail("setns")
 
 
-def unshare(flags: CLONE) -> None:
+def unshare(flags: int) -> None:
     """unshare(2)."""
     if _unshare(flags) < 0:
         raise _fail("unshare")
 
 
-def prctl(option: PR, arg2: int = 0, arg3: int = 0) -> int:
+def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
     """prctl(2)."""
     result: int = _prctl(option, arg2, arg3, 0, 0)
     if result < 0:
-        raise _fail(f"prctl {option.name}")
+        raise _fail(f"prctl {option}")
     return result
 
 
@@ -229,7 +220,7 @@ def inotify_init1(flags: int) -> int:
     return fd
 
 
-def inotify_add_watch(fd: int, path: bytes, mask: IN) -> int:
+def inotify_add_watch(fd: int, path: bytes, mask: int) -> int:
     """inotify_add_watch(2)."""
     watch: int = _inotify_add_watch(fd, path, mask)
     if watch < 0:
@@ -237,7 +228,7 @@ def inotify_add_watch(fd: int, path: bytes, mask: IN) -> int:
     return watch
 
 
-def open_tree(dir_fd: int, path: bytes, flags: OPEN_TREE | AT | int) -> int:
+def open_tree(dir_fd: int, path: bytes, flags: int) -> int:
     """open_tree(2)."""
     fd: int = _open_tree(NR_open_tree, dir_fd, path, flags | OPEN_TREE.CLOEXEC)
     if fd < 0:
@@ -245,9 +236,7 @@ def open_tree(dir_fd: int, path: bytes, flags: OPEN_TREE | AT | int) -> int:
     return fd
 
 
-def move_mount(
-    from_fd: int, from_path: bytes, to_fd: int, to_path: bytes, flags: MOVE_MOUNT
-) -> None:
+def move_mount(from_fd: int, from_path: bytes, to_fd: int, to_path: bytes, flags: int) -> None:
     """move_mount(2)."""
     if _move_mount(NR_move_mount, from_fd, from_path, to_fd, to_path, flags) < 0:
         raise _fail("move_mount", to_path)
@@ -263,7 +252,7 @@ def fsopen(fstype: bytes) -> int:
 
 def fsconfig(
     fs_fd: int,
-    command: FSCONFIG,
+    command: int,
     key: bytes | None = None,
     value: bytes | None = None,
     aux: int = 0,
@@ -273,7 +262,7 @@ def fsconfig(
         raise _fail("fsconfig", key)
 
 
-def fsmount(fs_fd: int, attributes: MOUNT_ATTR | int) -> int:
+def fsmount(fs_fd: int, attributes: int) -> int:
     """fsmount(2)."""
     fd: int = _fsmount(NR_fsmount, fs_fd, FSMOUNT.CLOEXEC, attributes)
     if fd < 0:
@@ -284,11 +273,11 @@ def fsmount(fs_fd: int, attributes: MOUNT_ATTR | int) -> int:
 def mount_setattr(
     dir_fd: int,
     path: bytes,
-    flags: AT | int,
+    flags: int,
     *,
-    attr_set: MOUNT_ATTR | int = 0,
-    attr_clr: MOUNT_ATTR | int = 0,
-    propagation: MS | int = 0,
+    attr_set: int = 0,
+    attr_clr: int = 0,
+    propagation: int = 0,
     userns_fd: int = 0,
 ) -> None:
     """mount_setattr(2)."""
@@ -297,7 +286,7 @@ def mount_setattr(
         raise _fail("mount_setattr", path)
 
 
-def openat2(dir_fd: int, path: bytes, flags: int, mode: int = 0, resolve: RESOLVE | int = 0) -> int:
+def openat2(dir_fd: int, path: bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2), always with O_CLOEXEC; EAGAIN (a rename raced with `..`) is tried again."""
     how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, resolve)
     for _ in range(128):
@@ -416,7 +405,7 @@ def ioprio_set_self(priority: int) -> None:
         raise _fail("ioprio_set")
 
 
-def clone3(flags: CLONE | int, *, exit_signal: int, cgroup_fd: int = -1) -> int:
+def clone3(flags: int, *, exit_signal: int, cgroup_fd: int = -1) -> int:
     """clone3(2) like fork: 0 in the child, its pid in the parent.
 
     Only for a process with one thread. Python's own fork hooks run around the call (no frame is shared:

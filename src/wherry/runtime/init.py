@@ -121,7 +121,7 @@ def run_pid_joiner(
 
 
 def run_joiner(
-    context: Context, steps: tuple[Step, ...], pidfd: int, namespaces: CLONE, pids: int
+    context: Context, steps: tuple[Step, ...], pidfd: int, namespaces: int, pids: int
 ) -> NoReturn:
     """Enter a running container and fork the exec's process there; never returns.
 

@@ -34,7 +34,7 @@ from wherry.runtime.steps.network import wire
 
 Stdio = tuple[int, int, int]
 RECORD_BYTES = 65536
-NO_NAMESPACES = CLONE(0)
+NO_NAMESPACES = 0
 
 
 class Launched:
@@ -50,7 +50,7 @@ class Launched:
         console: int = -1,
         root: int = -1,
         devpts: int = -1,
-        namespaces: CLONE = NO_NAMESPACES,
+        namespaces: int = NO_NAMESPACES,
         seccomp: Filter | None = None,
         resolver: tuple[int, int] | None = None,
     ) -> None:
@@ -273,7 +273,7 @@ def _join(
     try:
         cgroup_fd = cgroup.open_for_clone()
         try:
-            joiner = _clone_process(CLONE(0), cgroup_fd, for_parent=for_parent)
+            joiner = _clone_process(0, cgroup_fd, for_parent=for_parent)
             if joiner == 0:
                 run_joiner(context, steps, target.pidfd, target.namespaces, pids_end)
         finally:
@@ -320,9 +320,9 @@ def _join(
     return Launched(pid, pidfd, console=context.console, namespaces=target.namespaces)
 
 
-def namespaces_of(spec: Spec) -> CLONE:
+def namespaces_of(spec: Spec) -> int:
     """The namespaces that a container does not share with the host."""
-    flags = CLONE(0)
+    flags = 0
     for namespace in spec.namespaces:
         flags |= FLAGS[namespace.kind]
     return flags
@@ -341,7 +341,7 @@ def _clone(
     # without a descriptor of the host makes it.
     pids, pids_end = os.pipe2(os.O_CLOEXEC)
     try:
-        joiner = _clone_process(CLONE(0), -1, for_parent=for_parent)
+        joiner = _clone_process(0, -1, for_parent=for_parent)
         if joiner == 0:
             run_pid_joiner(context, plan, cgroup, cgroup_fd, pids_end)
         os.close(pids_end)
@@ -361,7 +361,7 @@ def _clone(
                 os.close(fd)
 
 
-def _clone_process(flags: CLONE, cgroup_fd: int, *, for_parent: bool) -> int:
+def _clone_process(flags: int, cgroup_fd: int, *, for_parent: bool) -> int:
     if for_parent:
         # The exit signal is then the caller's own; clone3 refuses another.
         return syscalls.clone3(flags | CLONE.PARENT, exit_signal=0, cgroup_fd=cgroup_fd)

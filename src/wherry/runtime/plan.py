@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from wherry.kernel import caps
-from wherry.kernel.consts import CLONE, IOPRIO_CLASS_SHIFT, IOPRIO_CLASSES, PERSONALITIES
+from wherry.kernel.consts import IOPRIO_CLASS_SHIFT, IOPRIO_CLASSES, PERSONALITIES
 from wherry.lib.jsonvalue import get_int, get_str
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.errors import SpecError
@@ -67,7 +67,7 @@ class Plan:
     __slots__ = ("clone_flags", "seccomp", "steps")
 
     def __init__(
-        self, clone_flags: CLONE, steps: tuple[Step, ...], seccomp: Filter | None = None
+        self, clone_flags: int, steps: tuple[Step, ...], seccomp: Filter | None = None
     ) -> None:
         self.clone_flags = clone_flags
         self.steps = steps
@@ -229,8 +229,8 @@ def _owns_dev(spec: Spec) -> bool:
     )
 
 
-def _clone_flags(spec: Spec) -> CLONE:
-    flags = CLONE(0)
+def _clone_flags(spec: Spec) -> int:
+    flags = 0
     for namespace in spec.namespaces:
         # The cgroup namespace is made when the cgroups are attached.
         if not namespace.path and namespace.kind != "cgroup":

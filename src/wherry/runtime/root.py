@@ -181,5 +181,5 @@ def _mount_by_options(root: OverlayRoot) -> int:
     if root.volatile and root.upper:
         words.append(b"volatile")
     place = os.fsencode(root.lowers[0])
-    syscalls.mount(b"overlay", place, b"overlay", MS(0), b",".join(words))
+    syscalls.mount(b"overlay", place, b"overlay", 0, b",".join(words))
     return syscalls.open_tree(AT_FDCWD, place, OPEN_TREE.CLONE)

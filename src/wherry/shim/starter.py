@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable
 
 from wherry.kernel import syscalls
-from wherry.kernel.consts import CLONE, PR
+from wherry.kernel.consts import PR
 from wherry.lib.jsonvalue import (
     JsonObject,
     get_bool,
@@ -132,7 +132,7 @@ def start_container(engine_fd: int, shim: Channel) -> None:
             "pid": program.pid,
             "fds": names,
             "shares_pids": start.shares_pids,
-            "namespaces": int(program.namespaces),
+            "namespaces": program.namespaces,
             "seccomp": _encode_filter(program),
             **{key: body.get(key) for key in _KEPT_KEYS},
         },
@@ -301,7 +301,7 @@ def decode_target(started: JsonObject, fds: ProgramFds) -> Launched:
         get_int(started, "pid"),
         fds.pidfd,
         devpts=fds.devpts,
-        namespaces=CLONE(get_int(started, "namespaces")),
+        namespaces=get_int(started, "namespaces"),
         seccomp=(bytes.fromhex(str(code)), int(str(flags))) if seccomp else None,
     )
 

@@ -42,7 +42,7 @@ _FLAGS = {
     "rslave": (MS.SLAVE | MS.REC, False),
     "unbindable": (MS.UNBINDABLE, False),
     "runbindable": (MS.UNBINDABLE | MS.REC, False),
-    "defaults": (MS(0), False),
+    "defaults": (0, False),
 }
 _PROPAGATION = MS.PRIVATE | MS.SHARED | MS.SLAVE | MS.UNBINDABLE
 
@@ -73,7 +73,7 @@ def mount_volume(place: Path, options: Mapping[str, str]) -> None:
     """Idempotent. Raises MountFailed."""
     if is_mounted(place):
         return
-    flags, words = MS(0), []
+    flags, words = 0, []
     for word in filter(None, options.get("o", "").split(",")):
         if word not in _FLAGS:
             words.append(word)
@@ -82,7 +82,7 @@ def mount_volume(place: Path, options: Mapping[str, str]) -> None:
         flags = flags & ~bits if clears else flags | bits
     device, data = options["device"], ",".join(words)
     propagation = flags & _PROPAGATION
-    first = flags & ~(_PROPAGATION | (MS.REC if propagation and not flags & MS.BIND else MS(0)))
+    first = flags & ~(_PROPAGATION | (MS.REC if propagation and not flags & MS.BIND else 0))
     target = os.fsencode(place)
     try:
         syscalls.mount(

@@ -18,7 +18,7 @@ from tests.engine.shims.conftest import Bench, Story, connect, wait_until
 
 from wherry.engine.shims import ShimLaunchError
 from wherry.kernel import syscalls
-from wherry.kernel.consts import MNT, MS
+from wherry.kernel.consts import MNT
 from wherry.logs.reader import LogReader
 from wherry.shim.streams import DRAIN_S
 
@@ -122,7 +122,7 @@ def test_a_full_disk_costs_log_lines_and_nothing_else(play: Play) -> None:
     async def story(bench: Bench) -> None:
         disk = bench.folder / "disk"
         disk.mkdir()
-        syscalls.mount(b"tmpfs", bytes(disk), b"tmpfs", MS(0), b"size=64k")
+        syscalls.mount(b"tmpfs", bytes(disk), b"tmpfs", 0, b"size=64k")
         try:
             client, attachment = connect()
             handle = await bench.launch(
@@ -137,7 +137,7 @@ def test_a_full_disk_costs_log_lines_and_nothing_else(play: Play) -> None:
             assert lines == list(range(1, len(lines) + 1))
             assert lines
             # A shim that has been released holds nothing of the log's disk.
-            syscalls.umount2(bytes(disk), MNT(0))
+            syscalls.umount2(bytes(disk), 0)
         except BaseException:
             syscalls.umount2(bytes(disk), MNT.DETACH)
             raise

@@ -90,7 +90,7 @@ def _try_upper(scratch: Path) -> bool:
         options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
         try:
             syscalls.mount(
-                b"overlay", os.fsencode(folder / "mounted"), b"overlay", MS(0), os.fsencode(options)
+                b"overlay", os.fsencode(folder / "mounted"), b"overlay", 0, os.fsencode(options)
             )
         except OSError:
             return False

@@ -82,7 +82,7 @@ def make_filesystem(
     fstype: bytes,
     source: bytes,
     options: list[tuple[bytes, bytes | None]],
-    attributes: MOUNT_ATTR | int = 0,
+    attributes: int = 0,
 ) -> int:
     """A new detached file system; an option without a value is a flag."""
     fs = syscalls.fsopen(fstype)
@@ -214,7 +214,7 @@ class BindMount(Step):
     def _clone(self) -> int:
         options = self.options
         self._check_propagation()
-        recursive = AT.RECURSIVE if options.recursive else AT(0)
+        recursive = AT.RECURSIVE if options.recursive else 0
         tree = syscalls.open_tree(AT_FDCWD, os.fsencode(self.source), OPEN_TREE.CLONE | recursive)
         try:
             # A clone of a shared mount is its peer: cut that before the container can act.
@@ -238,7 +238,7 @@ class BindMount(Step):
         return tree
 
     def _check_propagation(self) -> None:
-        wanted = MS(0)
+        wanted = 0
         for flags in self.options.propagation:
             wanted |= flags
         if not wanted & (MS.SHARED | MS.SLAVE):
@@ -310,7 +310,7 @@ class RootPropagation(Step):
     __slots__ = ("flags",)
     name = "root propagation"
 
-    def __init__(self, flags: MS) -> None:
+    def __init__(self, flags: int) -> None:
         self.flags = flags
 
     def describe(self) -> str:
@@ -320,9 +320,9 @@ class RootPropagation(Step):
         change_propagation(context.root, self.flags)
 
 
-def change_propagation(mount_fd: int, flags: MS) -> None:
+def change_propagation(mount_fd: int, flags: int) -> None:
     """Set the propagation of a mount, with MS_REC of its whole tree."""
-    where = AT.EMPTY_PATH | (AT.RECURSIVE if flags & MS.REC else AT(0))
+    where = AT.EMPTY_PATH | (AT.RECURSIVE if flags & MS.REC else 0)
     syscalls.mount_setattr(mount_fd, b"", where, propagation=flags & ~MS.REC)
 
 

@@ -9,28 +9,28 @@ from __future__ import annotations
 from wherry.kernel.consts import MOUNT_ATTR, MS
 
 # word: (attributes to set, attributes to clear)
-ATTRIBUTES: dict[str, tuple[MOUNT_ATTR, MOUNT_ATTR]] = {
-    "ro": (MOUNT_ATTR.RDONLY, MOUNT_ATTR(0)),
-    "rw": (MOUNT_ATTR(0), MOUNT_ATTR.RDONLY),
-    "nosuid": (MOUNT_ATTR.NOSUID, MOUNT_ATTR(0)),
-    "suid": (MOUNT_ATTR(0), MOUNT_ATTR.NOSUID),
-    "nodev": (MOUNT_ATTR.NODEV, MOUNT_ATTR(0)),
-    "dev": (MOUNT_ATTR(0), MOUNT_ATTR.NODEV),
-    "noexec": (MOUNT_ATTR.NOEXEC, MOUNT_ATTR(0)),
-    "exec": (MOUNT_ATTR(0), MOUNT_ATTR.NOEXEC),
+ATTRIBUTES: dict[str, tuple[int, int]] = {
+    "ro": (MOUNT_ATTR.RDONLY, 0),
+    "rw": (0, MOUNT_ATTR.RDONLY),
+    "nosuid": (MOUNT_ATTR.NOSUID, 0),
+    "suid": (0, MOUNT_ATTR.NOSUID),
+    "nodev": (MOUNT_ATTR.NODEV, 0),
+    "dev": (0, MOUNT_ATTR.NODEV),
+    "noexec": (MOUNT_ATTR.NOEXEC, 0),
+    "exec": (0, MOUNT_ATTR.NOEXEC),
     "noatime": (MOUNT_ATTR.NOATIME, MOUNT_ATTR.ATIME),
-    "atime": (MOUNT_ATTR(0), MOUNT_ATTR.ATIME),
-    "relatime": (MOUNT_ATTR(0), MOUNT_ATTR.ATIME),
+    "atime": (0, MOUNT_ATTR.ATIME),
+    "relatime": (0, MOUNT_ATTR.ATIME),
     "norelatime": (MOUNT_ATTR.STRICTATIME, MOUNT_ATTR.ATIME),
     "strictatime": (MOUNT_ATTR.STRICTATIME, MOUNT_ATTR.ATIME),
-    "nostrictatime": (MOUNT_ATTR(0), MOUNT_ATTR.ATIME),
-    "nodiratime": (MOUNT_ATTR.NODIRATIME, MOUNT_ATTR(0)),
-    "diratime": (MOUNT_ATTR(0), MOUNT_ATTR.NODIRATIME),
-    "nosymfollow": (MOUNT_ATTR.NOSYMFOLLOW, MOUNT_ATTR(0)),
-    "symfollow": (MOUNT_ATTR(0), MOUNT_ATTR.NOSYMFOLLOW),
+    "nostrictatime": (0, MOUNT_ATTR.ATIME),
+    "nodiratime": (MOUNT_ATTR.NODIRATIME, 0),
+    "diratime": (0, MOUNT_ATTR.NODIRATIME),
+    "nosymfollow": (MOUNT_ATTR.NOSYMFOLLOW, 0),
+    "symfollow": (0, MOUNT_ATTR.NOSYMFOLLOW),
 }
 
-PROPAGATION: dict[str, MS] = {
+PROPAGATION: dict[str, int] = {
     "private": MS.PRIVATE,
     "rprivate": MS.PRIVATE | MS.REC,
     "shared": MS.SHARED,
@@ -74,11 +74,11 @@ class MountOptions:
     )
 
     def __init__(self, words: tuple[str, ...]) -> None:
-        self.attr_set = MOUNT_ATTR(0)
-        self.attr_clr = MOUNT_ATTR(0)
-        self.recursive_set = MOUNT_ATTR(0)
-        self.recursive_clr = MOUNT_ATTR(0)
-        self.propagation: list[MS] = []
+        self.attr_set = 0
+        self.attr_clr = 0
+        self.recursive_set = 0
+        self.recursive_clr = 0
+        self.propagation: list[int] = []
         self.super_block: list[str] = []
         self.data: list[tuple[str, str | None]] = []
         self.recursive = "bind" not in words or "rbind" in words
