@@ -124,6 +124,7 @@ class ShimRequest:
     attachments: Sequence[Attachment] = ()
     waiters: Sequence[int] = ()
     network: str = ""  # as it was given to `Shims.reserve_id`
+    is_followed: bool = False  # by another start of its kind, as soon as it has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -471,7 +472,7 @@ class Shims:
             await asyncio.to_thread(_remove_folder, folder)
             raise
         finally:
-            self._slots.end_start()
+            self._slots.end_start(is_followed=request.is_followed)
             close_all(fds)
 
     async def _launch_in(self, folder: Path, request: ShimRequest, fds: list[int]) -> ShimHandle:

@@ -7,8 +7,9 @@ of that container finds the slot by the id; when it turns out to be of another c
 first, and the start is cold. A slot whose container is not started soon goes its way unused; one that nobody
 wants for long is made anew.
 
-Slots are filled one by one, and only while no start is in progress: a filling that competes with starts makes
-them slower than no slots at all.
+Slots are filled one by one, and not beside starts: a filling that competes with starts makes them slower than no
+slots at all. But where one start is known to follow another (a build's steps) the next slot is filled at once,
+and a create may reserve the one that is being filled: it is further than a cold start would be.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from wherry.engine.shimpeer import Peer
 from wherry.engine.spawner import SpawnerLost
+from wherry.engine.warm import warm_cgroups
 from wherry.lib.ids import new_id
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_objects, get_str
 from wherry.network.ipam import build_host_name
@@ -70,6 +72,8 @@ class _Slot:
     key: str
     cgroup_path: str
     peer: Peer
+    filled: asyncio.Future[None]
+    is_reserved: bool = False
 
 
 class Slots:
@@ -89,6 +93,7 @@ class Slots:
         self._starts = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._warming: asyncio.Task[None] | None = None  # kept from the garbage collector
 
     @property
     def ready(self) -> int:
@@ -127,16 +132,23 @@ class Slots:
 
     def reserve(self, hint: Hint) -> str | None:
         """The id for a new container, which has a slot then; None when none is ready."""
-        ready = self._ready.get(self._hints.get(hint, ""))
-        if not ready:
+        slot = self._next(self._hints.get(hint, ""))
+        if slot is None:
             return None
-        slot = ready.popleft()
         while len(self._reserved) >= self.count:
             self._drop(self._reserved.pop(next(iter(self._reserved))))
+        slot.is_reserved = True
         self._reserved[slot.container_id] = slot
         asyncio.get_running_loop().call_later(_RESERVED_S, self._expire, slot)
         self._fill_later(_CREATE_DELAY_S)
         return slot.container_id
+
+    def _next(self, key: str) -> _Slot | None:
+        ready = self._ready.get(key)
+        if ready:
+            return ready.popleft()
+        slot = self._filling
+        return slot if slot is not None and slot.key == key and not slot.is_reserved else None
 
     def is_reserved(self, container_id: str) -> bool:
         """Whether a slot waits for this container."""
@@ -148,14 +160,17 @@ class Slots:
         With its order to launch the slot's folder becomes the container's.
         """
         slot = self._reserved.pop(container_id, None)
-        if slot is not None and slot.key == key:
-            slot.peer.unsubscribe()
-            return slot.peer
-        if slot is not None:
+        if slot is not None and slot.key != key:
             self._drop(slot)
+        elif slot is not None:
+            await slot.filled
         if container_id in self._ending:
             await self._ending[container_id]
-        return None
+            slot = None
+        if slot is None:
+            return None
+        slot.peer.unsubscribe()
+        return slot.peer
 
     def forget(self, container_id: str) -> None:
         """A slot that was taken has ended before it got its order."""
@@ -166,10 +181,10 @@ class Slots:
         self._starts += 1
         self._cancel_timer()
 
-    def end_start(self) -> None:
-        """To each `begin_start`."""
+    def end_start(self, *, is_followed: bool) -> None:
+        """To each `begin_start`; `is_followed` by another start at once."""
         self._starts -= 1
-        self._fill_later(_FILL_DELAY_S)
+        self._fill_later(0 if is_followed else _FILL_DELAY_S)
 
     async def close(self) -> None:
         """Ends the slots that wait; returns when they have left no trace."""
@@ -177,7 +192,7 @@ class Slots:
         self._cancel_timer()
         slots = [slot for ready in self._ready.values() for slot in ready]
         slots += self._reserved.values()
-        if self._filling is not None:
+        if self._filling is not None and not self._filling.is_reserved:
             slots.append(self._filling)
         self._ready.clear()
         self._reserved.clear()
@@ -189,6 +204,10 @@ class Slots:
         return f"{self._folder}/{container_id}"
 
     def _drop(self, slot: _Slot) -> None:
+        if slot is self._filling:
+            self._filling = None
+        if not slot.filled.done():
+            slot.filled.set_result(None)
         self._ending[slot.container_id] = asyncio.get_running_loop().create_task(self._end(slot))
 
     async def _end(self, slot: _Slot) -> None:
@@ -233,7 +252,8 @@ class Slots:
         container_id = new_id()
         folder = self._path(container_id)
         path = f"{slot_class.cgroup_parent}/{container_id}"
-        slot = self._filling = _Slot(container_id, key, path, Peer(Channel(ours)))
+        filled = asyncio.get_running_loop().create_future()
+        slot = self._filling = _Slot(container_id, key, path, Peer(Channel(ours)), filled)
         try:
             os.mkdir(folder, 0o700)
             self._fork(theirs.detach())
@@ -246,6 +266,7 @@ class Slots:
         slot.peer.subscribe(lambda message: self._enter(slot, message), lambda: self._lose(slot))
         order = _name_interfaces(slot_class.document)
         slot.peer.send({"op": "stage", "folder": folder, "cgroup": path, **order})
+        self._warming = asyncio.get_running_loop().create_task(warm_cgroups())
 
     def _enter(self, slot: _Slot, message: Message) -> None:
         message.close()
@@ -257,7 +278,10 @@ class Slots:
             # Its end follows, and removes what it may have made.
             logger.warning("make a slot: %s", get_str(message.body, "why"))
             return
-        if slot.key in self._ready and not self._closed:
+        if slot.is_reserved:
+            slot.filled.set_result(None)
+        elif slot.key in self._ready and not self._closed:
+            slot.filled.set_result(None)
             self._ready[slot.key].append(slot)
             asyncio.get_running_loop().call_later(_READY_S, self._renew, slot)
         else:
@@ -267,10 +291,9 @@ class Slots:
     def _lose(self, slot: _Slot) -> None:
         """It was killed, or could not be made: then the next start tries again, not the timer."""
         self._reserved.pop(slot.container_id, None)
-        self._drop(slot)
         if slot is self._filling:
-            self._filling = None
             logger.warning("make a slot: its shim ended")
+        self._drop(slot)
         ready = self._ready.get(slot.key)
         if ready is not None and slot in ready:
             ready.remove(slot)

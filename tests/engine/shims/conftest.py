@@ -121,6 +121,7 @@ class Bench:
         waiters: Sequence[int] = (),
         container_id: str = "",
         generation: int = 1,
+        is_followed: bool = False,
         log_folder: Path | None = None,
         **log_options: object,
     ) -> ShimHandle:
@@ -138,6 +139,7 @@ class Bench:
                 log=LogTarget(path=self.log_path(container_id, log_folder), **log_options),
                 attachments=attachments,
                 waiters=waiters,
+                is_followed=is_followed,
             )
         )
         self.handles.append(handle)
@@ -202,6 +204,11 @@ class Bench:
             except OSError:
                 continue
         return pids
+
+    def forked_pids(self) -> list[int]:
+        """Every shim, that of a slot in the making too."""
+        pid = self.shims.spawner_pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     async def named_shims(self, count: int) -> list[int]:
         """`shim_pids`, when so many have taken their names: after the answer to the start."""

@@ -260,6 +260,39 @@ def test_a_slot_is_used_and_replaced(play: Play) -> None:
     play(story)
 
 
+def test_a_start_that_follows_another_has_a_slot(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        for number in range(6):
+            container_id = bench.shims.reserve_id(bench.cgroup_parent, "")
+            # From the third on it is one that is being filled.
+            assert (container_id is not None) == bool(bench.slots)
+            assert await bench.run(
+                "echo", str(number), container_id=container_id or "", is_followed=True
+            ) == (0, f"{number}\n")
+        await bench.fill_slots()
+
+    play(story)
+
+
+def test_a_slot_that_ends_while_it_is_awaited(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        for _ in range(bench.slots):
+            assert await bench.run("true", is_followed=True) == (0, "")
+        container_id = bench.shims.reserve_id(bench.cgroup_parent, "")
+        if bench.slots:
+            await wait_until(lambda: bool(bench.forked_pids()))
+        launched = asyncio.create_task(bench.launch("echo", "hi", container_id=container_id or ""))
+        for pid in bench.forked_pids():
+            os.kill(pid, signal.SIGKILL)
+        handle = await launched
+        await handle.exited
+        await handle.release()
+        assert bench.read_log(handle.container_id) == "hi\n"
+        await bench.fill_slots()
+
+    play(story)
+
+
 def test_a_slot_that_was_killed_is_replaced(play: Play) -> None:
     async def story(bench: Bench) -> None:
         for cgroup in bench.cgroups(slots=True):

@@ -47,6 +47,7 @@ from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import Attachment, ExitRecord, ShimHandle, ShimLaunchError, ShimRequest
 from wherry.engine.store import Store, Table
+from wherry.engine.warm import warm_cgroups
 from wherry.lib.ids import new_id
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.lib.program import run_worker
@@ -138,6 +139,7 @@ class Runner:
         """
         if not step.argv:
             raise missing_command("")
+        warming = asyncio.get_running_loop().create_task(self._warm(container_id))
         folder = self._workspace.make()
         prepared = Prepared()
         try:
@@ -162,6 +164,11 @@ class Runner:
             raise
         finally:
             prepared.release()
+            await warming
+
+    async def _warm(self, container_id: str) -> None:
+        if not self._shims.is_prepared(container_id):
+            await warm_cgroups()
 
     def _record(self, step: RunStep, options: BuildOptions, container_id: str) -> Container:
         mode = _network_mode(step, options)
@@ -273,6 +280,7 @@ class Runner:
             with_resolver=has_names(record),
             attachments=(Attachment(fd=client, multiplexed=True),),
             network=record.host_config.network_mode,
+            is_followed=True,
         )
 
     def _cgroup_path(self, record: Container) -> str:
