@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,15 @@ AT_ONCE = 200
 WIDTH = 8
 
 
-@pytest.fixture(params=["slots", "cold"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+@pytest.fixture(params=[4, 0], ids=["slots", "cold"])
+def slots(request: pytest.FixtureRequest) -> int:
+    """How many the engine keeps."""
+    return int(request.param)
+
+
+@pytest.fixture
+def engine(slots: int) -> Iterator[Engine]:
     """An engine with and without slots."""
-    slots = 4 if request.param == "slots" else 0
     with running_engine(options=[f"--slots={slots}"]) as engine:
         engine.docker("load", "-q", "-i", str(make_image(default_folder(), "busybox")))
         yield engine
@@ -45,15 +50,13 @@ def run_once(engine: Engine) -> None:
 
 def list_descriptors(engine: Engine) -> dict[str, list[str]]:
     """What the engine's and the spawner's descriptors lead to, numbers of sockets and pipes left out."""
-    found: dict[str, list[str]] = {}
-    for pid, command in engine.processes():
-        if "wherry.daemon" in command or "spawner" in command:
-            kind = "engine" if "wherry.daemon" in command else "spawner"
-            targets = []
-            # A shim that was just forked is called as its spawner, and its descriptors move.
-            with contextlib.suppress(FileNotFoundError):
-                targets += [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-            found[kind] = sorted(target.partition(":[")[0] for target in targets)
+    assert engine.process is not None
+    found = {}
+    for kind, pid in (("engine", engine.process.pid), ("spawner", engine.spawner_pid())):
+        targets = []
+        with contextlib.suppress(FileNotFoundError):  # one that is closed meanwhile
+            targets += [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        found[kind] = sorted(target.partition(":[")[0] for target in targets)
     return found
 
 
@@ -79,28 +82,30 @@ def take_stock(engine: Engine) -> dict[str, object]:
     }
 
 
-def test_nothing_is_left(engine: Engine) -> None:
+def test_nothing_is_left(engine: Engine, slots: int) -> None:
     for _ in range(20):
         run_once(engine)
-    before = settle_stock(engine, {})
+    before = settle_stock(
+        engine, lambda _, unchanged_s: unchanged_s > 1 and len(engine.slots()) == slots
+    )
     for _ in range(IN_A_ROW):
         run_once(engine)
     with concurrent.futures.ThreadPoolExecutor(WIDTH) as pool:
         list(pool.map(lambda _: run_once(engine), range(AT_ONCE)))
-    after = settle_stock(engine, before)
+    after = settle_stock(engine, lambda stock, _: stock == before)
     assert {key: (before[key], after[key]) for key in before if before[key] != after[key]} == {}
     assert not engine.docker("ps", "-aq")
 
 
-def settle_stock(engine: Engine, wanted: dict[str, object]) -> dict[str, object]:
-    """The stock when it is what is wanted, or has not changed for a second."""
+def settle_stock(
+    engine: Engine, settled: Callable[[dict[str, object], float], bool]
+) -> dict[str, object]:
+    """The stock when it is `settled`, which is told also for how long it has not changed; or the last."""
     deadline = time.monotonic() + SETTLE_S
     stock, since = take_stock(engine), time.monotonic()
-    while time.monotonic() < deadline and stock != wanted:
+    while time.monotonic() < deadline and not settled(stock, time.monotonic() - since):
         time.sleep(0.1)  # slots refill and namespaces end in their own time
         latest = take_stock(engine)
         if latest != stock:
             stock, since = latest, time.monotonic()
-        elif not wanted and time.monotonic() - since > 1:
-            break
     return stock

@@ -80,8 +80,7 @@ def test_containers_outlive_the_engine_and_the_spawner(
         assert attached.stdout is not None
         wait_until_attached(engine, attached)
         if "spawner" in victims:
-            for pid in find_processes(engine, "spawner"):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(engine.spawner_pid(), signal.SIGKILL)
         if "engine" in victims:
             engine.kill()
             engine.start()

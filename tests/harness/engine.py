@@ -231,6 +231,16 @@ class Engine:
                     found.append((int(entry.name), command.strip()))
         return found
 
+    def spawner_pid(self) -> int:
+        """Of what is called so the engine's own child: a process that it has forked is still called as it."""
+        assert self.process is not None
+        [pid] = [
+            pid
+            for pid, command in self.processes()
+            if "spawner" in command and _parent_of(pid) == self.process.pid
+        ]
+        return pid
+
     def leftovers(self) -> dict[str, list[str]]:
         """What a container leaves when something forgets it; empty lists when all is well. Slots are no leftovers."""
         alive = [command for _, command in self.processes() if "wherry.daemon" not in command]
@@ -258,6 +268,15 @@ class Engine:
             self.process.kill()
             self.process.wait()
         self._claim.remove()
+
+
+def _parent_of(pid: int) -> int:
+    """0 when the process has ended."""
+    try:
+        _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(rest.split()[1])
 
 
 @contextlib.contextmanager
