@@ -105,12 +105,12 @@ def test_stop_asks_then_kills_even_when_the_caller_goes(place: Place) -> None:
     async def story(rig: Rig) -> None:
         containers = rig.services.containers
         await rig.start("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", name="deaf")
+        began = time.monotonic()
         asked = asyncio.ensure_future(containers.stop("deaf", timeout_s=1))
         await asyncio.sleep(0.1)
         asked.cancel()
-        began = time.monotonic()
         assert await rig.wait("deaf") == 137
-        assert time.monotonic() - began > 0.7
+        assert time.monotonic() - began > 0.9
         with pytest.raises(NotModified):
             await containers.stop("deaf")
         await containers.start("deaf")
