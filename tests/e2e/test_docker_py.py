@@ -102,6 +102,10 @@ def test_builds(sdk: docker.DockerClient) -> None:
     with io.BytesIO(b"FROM busybox\nRUN echo oops >&2") as source:
         lines = list(sdk.api.build(fileobj=source, decode=True, rm=True))
     assert {"stream": "\x1b[91moops\n\x1b[0m"} in lines
+    assert [lines[0], lines[1]] == [{"stream": "Step 1/2 : FROM busybox"}, {"stream": "\n"}]
+    with io.BytesIO(b"FROM scratch\nLABEL a=b") as source:
+        lines = list(sdk.api.build(fileobj=source, decode=True, rm=True))
+    assert lines[2] == {"stream": " ---> \n"}
     with pytest.raises(BuildError, match="returned a non-zero code: 3") as caught:
         sdk.images.build(fileobj=io.BytesIO(b"FROM busybox\nRUN exit 3"))
     assert any("Step 2/2" in line.get("stream", "") for line in caught.value.build_log)

@@ -244,6 +244,7 @@ def test_security_as_it_was_asked_for(api: Api) -> None:
             'invalid port specification: "99999"',
         ),
         ({"PortBindings": {"80-85/tcp": [{}]}}, 400, 'invalid port specification: "80-85"'),
+        ({"PortBindings": {"abc/tcp": [{}]}}, 400, 'invalid port specification: "abc"'),
         ({"ExtraHosts": ["a:[::1]"]}, 400, 'invalid IP address in add-host: "[::1]"'),
         ({"Links": ["a:b:c"]}, 500, "bad format for links: a:b:c"),
         ({"Links": [""]}, 500, "empty string specified for links"),

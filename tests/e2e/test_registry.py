@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 from tests.harness.engine import Engine, running_engine
 from tests.harness.registry import (
@@ -63,6 +64,23 @@ def test_pull_and_run(engine: Engine, registry: RegistryServer, client: str) -> 
     shown = engine.run(client, "image", "inspect", "-f", "{{json .RepoDigests}}", name).stdout
     assert json.loads(shown) == [by_digest]
     engine.run(client, "rmi", name)
+
+
+def test_a_build_shows_the_pull_of_its_base(
+    engine: Engine, registry: RegistryServer, tmp_path: Path
+) -> None:
+    image = runnable()
+    registry.put_image("e2e/base", "v1", image)
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/e2e/base:v1\n")
+    said = engine.docker("build", "--pull", str(tmp_path))
+    assert "\nv1: Pulling from e2e/base\n" in said
+    assert f"\nDigest: {image.digest}\nStatus: Downloaded newer image for " in said
+    client = docker.APIClient(base_url=f"unix://{engine.socket}")
+    try:
+        lines = list(client.build(path=str(tmp_path), pull=True, decode=True))
+    finally:
+        client.close()
+    assert {"status": "Pulling from e2e/base", "id": "v1"} in lines
 
 
 def test_run_pulls_what_is_missing(engine: Engine, registry: RegistryServer, client: str) -> None:

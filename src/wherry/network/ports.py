@@ -26,7 +26,11 @@ def parse_container_port(text: str) -> tuple[int, str]:
 
 
 def parse_port_range(text: str) -> tuple[int, int]:
-    """(first, last) from "8080" or "8000-8010"; (0, 0) from "" or "0". Raises InvalidArgument."""
+    """(first, last) from "8080" or "8000-8010"; (0, 0) from "" or "0". Raises InvalidArgument.
+
+    A protocol after the number ("8080/udp") means nothing, as in dockerd: the container's port has it.
+    """
+    text = text.partition("/")[0]
     if not text or text == "0":
         return 0, 0
     first, dash, last = text.partition("-")

@@ -23,7 +23,15 @@ def test_bad_container_ports(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("", (0, 0)), ("0", (0, 0)), ("8080", (8080, 8080)), ("1-3", (1, 3))]
+    ("text", "expected"),
+    [
+        ("", (0, 0)),
+        ("0", (0, 0)),
+        ("8080", (8080, 8080)),
+        ("1-3", (1, 3)),
+        ("8080/udp", (8080, 8080)),
+        ("/udp", (0, 0)),
+    ],
 )
 def test_port_ranges(text: str, expected: tuple[int, int]) -> None:
     assert parse_port_range(text) == expected

@@ -20,6 +20,7 @@ from wherry.api.convert.build import (
 )
 from wherry.api.message import JSON_TYPE, Answer, Request, StreamResponse, json_response
 from wherry.api.router import Route
+from wherry.api.stream import encode_progress
 from wherry.build.errors import DockerfileError
 from wherry.engine.build.classic import ClassicText
 from wherry.engine.build.records import (
@@ -34,6 +35,7 @@ from wherry.engine.build.records import (
     StepStarted,
 )
 from wherry.model.errors import EngineError, InvalidArgument, NotSupported
+from wherry.model.progress import Progress
 from wherry.wire import build as wire
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ _NO_BUILDKIT = (
 )
 _MAX_PREFACE = 16 << 20
 _TAR = "application/x-tar"
+_LASTING = ("Pulling from", "Pull complete", "Digest:", "Status:", "Already exists")
 
 
 class BuildRoutes:
@@ -209,9 +212,13 @@ async def _classic_lines(
     text = ClassicText(removes=options.remove)
     try:
         async for event in running.events(first):
-            for line in text.feed(event):
+            if isinstance(event, Progress):
+                lines = [encode_progress(event)]
+            else:
+                lines = [_stream(line) for line in text.feed(event)]
+            for line in lines:
                 if not options.quiet:
-                    yield _stream(line)
+                    yield line
         result = await running.result()
         if options.quiet:
             yield _stream(f"{result.image_id}\n")
@@ -221,8 +228,8 @@ async def _classic_lines(
         for tag in result.tags:
             yield _stream(f"Successfully tagged {tag}\n")
     except EngineError as error:
-        for line in text.finish():
-            yield _stream(line)
+        for rest in text.finish():
+            yield _stream(rest)
         if isinstance(error, StepFailed) and error.excerpt:
             yield _stream(f"{error.excerpt}\n")
         yield _encode_error(error, detailed=False)
@@ -278,6 +285,11 @@ class _StepLines:
                 shown = [(at, name) for at, name in enumerate(event.names) if name]
                 self._numbers = {at: number for number, (at, _) in enumerate(shown)}
                 return wire.BuildLine(plan=wire.BuildPlan(names=[name for _, name in shown]))
+            case Progress():
+                if not event.status.startswith(_LASTING):
+                    return None
+                text = f"{event.id}: {event.status}\n" if event.id else f"{event.status}\n"
+                return wire.BuildLine(stream=text)
             case Notice():
                 return wire.BuildLine(stream=event.text)
             case StepDone(continues=True):

@@ -1,4 +1,4 @@
-"""Base images that are not here: pulled as `docker pull` does, their progress as lines of the build."""
+"""Base images that are not here: pulled as `docker pull` does, their progress as events of the build."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from wherry.engine.build.steps import Pull
 from wherry.engine.pull import PullRequest, Pulls
 from wherry.image.reference import parse_reference
 from wherry.model.image import Platform
+from wherry.model.progress import Progress
 from wherry.registry.auth import ANONYMOUS
-
-_LASTING = ("Pulling from", "Pull complete", "Digest:", "Status:", "Already exists")
 
 
 def make_pull(pulls: Pulls) -> Pull:
@@ -21,7 +20,7 @@ def make_pull(pulls: Pulls) -> Pull:
         name: str,
         platform: Platform | None,
         options: BuildOptions,
-        say: Callable[[str], None],
+        say: Callable[[Progress], None],
     ) -> None:
         reference = parse_reference(name).with_default_tag()
         request = PullRequest(
@@ -30,7 +29,6 @@ def make_pull(pulls: Pulls) -> Pull:
             credentials=options.credentials.get(reference.domain, ANONYMOUS),
         )
         async for line in pulls.pull(request):
-            if line.status.startswith(_LASTING):
-                say(f"{line.id}: {line.status}\n" if line.id else f"{line.status}\n")
+            say(line)
 
     return pull

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wherry.engine.build.records import (
-    BuildEvent,
     Notice,
     Planned,
-    StepDone,
+    StepEvent,
     StepOutput,
     StepStarted,
 )
@@ -38,12 +37,12 @@ class ClassicText:
         self._steps: list[_Step] = []
         self._current = 0
 
-    def feed(self, event: BuildEvent) -> list[str]:
+    def feed(self, event: Planned | StepEvent | Notice) -> list[str]:
         """The texts to print now."""
         if isinstance(event, Planned):
             total = len(event.classic)
             self._steps = [
-                _Step(f"Step {number}/{total} : {text}\n")
+                _Step(f"Step {number}/{total} : {text}")
                 for number, text in enumerate(event.classic, 1)
             ]
             return []
@@ -61,13 +60,16 @@ class ClassicText:
         self._current = len(self._steps)
         return texts
 
-    def _note(self, event: StepStarted | StepOutput | StepDone) -> None:
+    def _note(self, event: StepEvent) -> None:
         if not 0 <= event.number < len(self._steps):
             return
         step = self._steps[event.number]
         if not step.started:
             step.started = True
-            step.lines.append(step.header)
+            step.lines += [
+                step.header,
+                "\n",
+            ]  # two writes, as dockerd's: programs compare the first
         if isinstance(event, StepStarted):
             if event.container:
                 step.container = event.container[:12]
@@ -85,7 +87,7 @@ class ClassicText:
             step.container = ""
             if event.continues:
                 return
-            if event.short_id:
+            if event.short_id is not None:
                 step.lines.append(f" ---> {event.short_id}\n")
             step.done = True
 

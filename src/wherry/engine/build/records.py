@@ -12,6 +12,7 @@ from wherry.model.container import Ulimit
 from wherry.model.errors import EngineError
 from wherry.model.image import Platform
 from wherry.model.oci_image import OCI_MANIFEST
+from wherry.model.progress import Progress
 from wherry.registry.auth import Credentials
 
 CANCELLED = "build cancelled"
@@ -203,10 +204,10 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone:
-    """A step has ended; `short_id` stands for the state after it."""
+    """A step has ended; `short_id` stands for the state after it, "" for that of `scratch`."""
 
     number: int
-    short_id: str = ""
+    short_id: str | None = None
     error: str = ""
     cached: bool = False
     continues: bool = False  # a trigger of a FROM has ended, not the FROM
@@ -214,7 +215,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A line for the person who builds: a lint finding, what is being pulled."""
+    """A line for the person who builds."""
 
     text: str
     stream: int = 1
@@ -233,7 +234,8 @@ class BuildResult:
     metadata: JsonObject = field(default_factory=dict)
 
 
-BuildEvent = Planned | StepStarted | StepOutput | StepDone | Notice
+StepEvent = StepStarted | StepOutput | StepDone
+BuildEvent = Planned | StepEvent | Notice | Progress  # Progress: of a base image that is pulled
 Report = Callable[[BuildEvent], None]
 
 

@@ -43,7 +43,6 @@ from wherry.engine.build.imports import HollowCache, ImportedCache
 from wherry.engine.build.layers import Chain
 from wherry.engine.build.records import (
     BuildOptions,
-    Notice,
     Planned,
     Report,
     StepDone,
@@ -396,9 +395,7 @@ class Build:
             except WrongPlatform as error:
                 other = error
         try:
-            await self._services.pull(
-                name, platform, self._options, lambda text: self._report(Notice(text=text))
-            )
+            await self._services.pull(name, platform, self._options, self._report)
         except EngineError as error:
             raise other or error from error
         return images.get(name, platform)

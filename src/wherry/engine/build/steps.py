@@ -35,8 +35,9 @@ from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
 from wherry.lib.ids import new_id
 from wherry.model.image import Digest, Platform
+from wherry.model.progress import Progress
 
-Pull = Callable[[str, Platform | None, BuildOptions, Callable[[str], None]], Awaitable[None]]
+Pull = Callable[[str, Platform | None, BuildOptions, Callable[[Progress], None]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

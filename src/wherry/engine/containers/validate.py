@@ -123,19 +123,19 @@ def _check_ports(request: CreateRequest) -> None:
         if first != last:
             raise InvalidArgument(f'invalid port specification: "{first}-{last}"')
         for binding in bindings:
-            if binding.host_port:
-                parse_port(binding.host_port)
+            number = binding.host_port.partition("/")[0]
+            if number:
+                parse_port(number)
 
 
 def parse_port(text: str) -> tuple[int, int, str]:
     """`80/tcp` or `80-90/udp` as first, last, protocol. Raises InvalidArgument."""
     match = _PORT.match(text)
-    if match is None:
-        raise InvalidArgument(f'invalid port specification: "{text}"')
-    first = int(match[1])
-    last = int(match[2] or match[1])
-    if not first <= last <= 65535:
-        raise InvalidArgument(f'invalid port specification: "{text}"')
+    first = int(match[1]) if match else -1
+    last = int(match[2] or match[1]) if match else -1
+    if match is None or not first <= last <= 65535:
+        number = text.partition("/")[0]
+        raise InvalidArgument(f'invalid port specification: "{number}"')
     return first, last, (match[3] or "tcp").lower()
 
 

@@ -9,16 +9,16 @@ from wherry.engine.build.attributes import CopyError, parse_mode
 from wherry.engine.build.classic import ClassicText
 from wherry.engine.build.fetch import GitSource, parse_git
 from wherry.engine.build.records import (
-    BuildEvent,
     Planned,
     StepDone,
+    StepEvent,
     StepOutput,
     StepStarted,
 )
 from wherry.model.errors import InvalidArgument
 
 
-def print_all(*events: BuildEvent) -> str:
+def print_all(*events: StepEvent) -> str:
     text = ClassicText()
     lines = text.feed(Planned(names=("", "", ""), classic=("FROM a", "RUN b", "RUN c")))
     for event in events:
