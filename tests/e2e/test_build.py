@@ -766,6 +766,35 @@ def test_copies_onto_what_is_there(engine: Engine, busybox: str, context: Path) 
     assert "cannot overwrite directory file with a file" in refuse(engine, context)
     write(context, f"FROM {busybox}\nRUN mkdir /x && touch /x/d\nCOPY . /x/\n")
     assert "cannot copy to non-directory: d" in refuse(engine, context)
+    write(context, f"FROM {busybox}\nCOPY Dockerfile d /x\n")
+    assert "cannot copy to non-directory: /x" in refuse(engine, context)
+
+
+def test_folders_on_the_way_of_a_copy(engine: Engine, busybox: str, context: Path) -> None:
+    with tarfile.open(context / "packed.tar", "w") as archive:
+        entry = tarfile.TarInfo("inner/file")
+        entry.mode = 0o640
+        archive.addfile(entry)
+    lines = [f"FROM {busybox} AS from", "RUN touch /file", f"FROM {busybox}"]
+    modes = {"713": 711, "0600": 600, "4755": 755, "u=rwx,go=": 755}
+    for number, mode in enumerate(modes):
+        lines += [
+            f"COPY --chmod={mode} a /a{number}/b/",
+            f"ADD --chmod={mode} packed.tar /c{number}/d/",
+            f"COPY --chmod={mode} --from=from /file /e{number}/f",
+            f"COPY --chmod={mode} <<x /g{number}/",
+            "x",
+        ]
+    paths = " ".join(f"/a{n} /a{n}/b /c{n} /c{n}/d/inner/file /e{n} /g{n}" for n in range(4))
+    lines += ["COPY packed.tar a /one", f"CMD stat -c %a {paths}; cat /one"]
+    write(context, "\n".join(lines), a="the last of several")
+    build(engine, context, "-q", "-t", "ways")
+    *found, last = output_of(engine, "ways").split("\n")
+    # As BuildKit: --chmod is for what is made on the way too, and not for members of archives.
+    assert found == [
+        str(mode) for made in modes.values() for mode in (made, made, 755, 640, made, made)
+    ]
+    assert last == "the last of several"
 
 
 def layers_of(engine: Engine, tag: str) -> list[str]:

@@ -33,9 +33,9 @@ def expand_word(word: str, variables: Mapping[str, str], escape: str = "\\") -> 
     return _run(_Lexer(word, variables, escape), word)
 
 
-def expand_heredoc(text: str, variables: Mapping[str, str], escape: str = "\\") -> Expansion:
-    """Expands a here-document: variables and escapes of `$`, but quotes are text."""
-    lexer = _Lexer(text, variables, escape)
+def expand_heredoc(text: str, variables: Mapping[str, str]) -> Expansion:
+    """Expands a here-document: variables and escapes, always by a backslash as in BuildKit, but quotes are text."""
+    lexer = _Lexer(text, variables, "\\")
     lexer.quotes_are_text = True
     lexer.raw_quotes = True
     return _run(lexer, text)

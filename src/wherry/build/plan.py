@@ -411,19 +411,11 @@ class _Planner:
         destination = self.expand(instruction.destination, instruction)
         chown = self.expand(instruction.chown, instruction)
         chmod = self.expand(instruction.chmod, instruction)
-        if len(sources) + len(instruction.files) > 1 and not destination.endswith(("/", ".")):
-            raise SyntaxProblem(
-                f"When using {keyword} with more than one source file, the destination must be a"
-                " directory and end with a /",
-                instruction.destination,
-            )
         variables = self.variables()
         files = tuple(
             (
                 heredoc.name,
-                expand_heredoc(heredoc.text, variables, self.escape).text
-                if heredoc.expand
-                else heredoc.text,
+                expand_heredoc(heredoc.text, variables).text if heredoc.expand else heredoc.text,
             )
             for heredoc in instruction.files
         )

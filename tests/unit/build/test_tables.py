@@ -14,7 +14,7 @@ from wherry.build.expand import expand_word
 from wherry.build.ignore import compile_patterns, parse_ignore_file
 from wherry.build.lint import check_program, check_resolution, parse_check_options
 from wherry.build.parser import parse_dockerfile
-from wherry.build.plan import ImageState, StagePlan, plan_stage
+from wherry.build.plan import CopyStep, ImageState, StagePlan, plan_stage
 from wherry.build.stages import Resolution, find_needed, parse_program, platform_args, resolve
 from wherry.model.container import ContainerConfig
 from wherry.model.image import Platform
@@ -82,6 +82,13 @@ def test_steps(text: str, expected: str) -> None:
     lines = [step.created_by for step in plan.steps if step.created_by]
     lines += [f"{name}: {show(value)}" for name, value in config_fields(plan.state.config)]
     assert "\n".join(lines) == expected
+
+
+def test_here_documents_know_the_backslash_whatever_the_escape() -> None:
+    text = "# escape=`\nFROM busybox\nENV V=1\nCOPY <<x /y\na \\ b `\n\\$V `$V $V\nx\n"
+    step = plan_last(text)[0].steps[-1]
+    assert isinstance(step, CopyStep)
+    assert step.files == (("x", "a  b `\n$V `1 1\n"),)
 
 
 def show(value: object) -> str:

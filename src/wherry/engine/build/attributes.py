@@ -13,6 +13,7 @@ _SHIFTS = {"u": 6, "g": 3, "o": 0}
 _VALUES = {"r": 4, "w": 2, "x": 1, "X": 1}
 _SPECIAL = {"u": 0o4000, "g": 0o2000}
 _UMASK = 0o022
+FOLDER_MODE = 0o755  # of what is made on the way
 
 ModeChange = Callable[[int, bool], int]  # of the old mode, and whether it is a directory
 
@@ -72,15 +73,15 @@ def parse_mode(text: str) -> ModeChange | None:
 
 
 def folder_mode(text: str) -> int:
-    """The mode of the directory that COPY --chmod makes for a source directory: as BuildKit, umask and all."""
-    return int(text, 8) & 0o777 & ~_UMASK if _OCTAL.fullmatch(text) else 0o755
+    """The mode of the directories that COPY --chmod makes on its way: as BuildKit, umask and all."""
+    return int(text, 8) & 0o777 & ~_UMASK if _OCTAL.fullmatch(text) else FOLDER_MODE
 
 
 def _parse_clause(part: str, text: str) -> ModeChange:
     match = _CLAUSE.fullmatch(part)
     if match is None:
         raise CopyError(
-            f'invalid chmod parameter: "{text}". it should be octal string and between 0 and 07777'
+            f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
         )
     who, operator, what = match.groups()
     who = "ugo" if not who or "a" in who else who

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from wherry.build.ignore import compile_pattern, compile_patterns
 from wherry.engine.build.attributes import (
+    FOLDER_MODE,
     CopyError,
     ModeChange,
     find_owner,
@@ -174,9 +175,9 @@ class _Copier:
         return True
 
     def open_directory(
-        self, path: str, owner: tuple[int, int] | None = None, mode: int = 0o755
+        self, path: str, owner: tuple[int, int] | None = None, mode: int = FOLDER_MODE
     ) -> int:
-        """A directory of the root, made with its parents when it is not there; `mode` is its own."""
+        """A directory of the root, made with its parents when it is not there."""
         try:
             return syscalls.openat2(
                 self.root, _relative(path), DIRECTORY_FLAGS, resolve=RESOLVE_INSIDE
@@ -186,7 +187,7 @@ class _Copier:
         except NotADirectoryError as error:
             raise CopyError(f"cannot copy to non-directory: {path}") from error
         clean = path.rstrip("/")
-        parent = self.open_directory(posixpath.dirname(clean) or "/", owner)
+        parent = self.open_directory(posixpath.dirname(clean) or "/", owner, mode)
         try:
             name = posixpath.basename(clean)
             try:
@@ -197,7 +198,7 @@ class _Copier:
                 joined = posixpath.join(posixpath.dirname(clean), target)
                 if target == joined == clean:
                     raise CopyError(f"cannot copy to non-directory: {path}") from error
-                return self.open_directory(posixpath.normpath("/" + joined), owner)
+                return self.open_directory(posixpath.normpath("/" + joined), owner, mode)
             fd = os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
         finally:
             os.close(parent)
@@ -213,18 +214,21 @@ class _Copier:
             base = posixpath.join(destination, parent_path)
             if is_directory:
                 return self._open_for_folder(posixpath.join(base, name)), ""
-            return self.open_directory(base), name
+            return self._open_target(base), name
         if is_directory:
             return self._open_for_folder(destination), ""
         if destination.endswith("/") or self.is_directory(destination):
-            return self.open_directory(destination), name
-        return self.open_directory(posixpath.dirname(destination) or "/"), posixpath.basename(
-            destination
-        )
+            return self._open_target(destination), name
+        folder = self._open_target(posixpath.dirname(destination) or "/")
+        return folder, posixpath.basename(destination)
 
     def _open_for_folder(self, path: str) -> int:
         """Where the entries of a source directory go."""
-        return self._go_direct(self.open_directory(path, mode=self._folder_mode))
+        return self._go_direct(self._open_target(path))
+
+    def _open_target(self, path: str) -> int:
+        """A directory on the way of a copy: --chmod is for those that it makes, too."""
+        return self.open_directory(path, mode=self._folder_mode)
 
     def _go_direct(self, fd: int) -> int:
         """The same directory in the upper one, when it is empty; takes the descriptor over."""
@@ -253,13 +257,18 @@ class _Copier:
         self, fd: int, mode: int, uid: int, gid: int, mtime_ns: int, *, is_directory: bool = False
     ) -> None:
         attributes = self.attributes
+        if attributes.mode is not None:
+            mode = attributes.mode(mode, is_directory)
+        self._finish_as_it_is(fd, mode, uid, gid, mtime_ns)
+
+    def _finish_as_it_is(self, fd: int, mode: int, uid: int, gid: int, mtime_ns: int) -> None:
+        """Of an archive's member: --chmod is not for those."""
+        attributes = self.attributes
         os.fchown(
             fd,
             uid if attributes.uid is None else attributes.uid,
             gid if attributes.gid is None else attributes.gid,
         )
-        if attributes.mode is not None:
-            mode = attributes.mode(mode, is_directory)
         os.fchmod(fd, mode)
         self._set_times(fd, mtime_ns)
 
@@ -503,7 +512,7 @@ class _Copier:
             fd = self.open_directory(target)
             try:
                 if path != "/":
-                    self._finish(fd, mode, uid, gid, mtime_ns, is_directory=True)
+                    self._finish_as_it_is(fd, mode, uid, gid, mtime_ns)
             finally:
                 os.close(fd)
             return
@@ -515,7 +524,7 @@ class _Copier:
                 try:
                     for piece in reader.data():
                         _write_all(out, piece)
-                    self._finish(out, mode, uid, gid, mtime_ns)
+                    self._finish_as_it_is(out, mode, uid, gid, mtime_ns)
                     self._set_xattrs(out, getattr(member, "xattrs", {}))
                 finally:
                     os.close(out)

@@ -123,6 +123,8 @@ class _Plan:
         """What a path without links on its way is: "d", "l", "f", or empty when it is not there."""
         if path in self._new:
             return "d"
+        if path in self.items:
+            return "l" if self.items[path].kind == SYMLINK else "f"
         if posixpath.dirname(path) in self._new:
             return ""
         try:
@@ -140,8 +142,8 @@ class _Plan:
         os.close(fd)
         return "d" if stat.S_ISDIR(mode) else "l" if stat.S_ISLNK(mode) else "f"
 
-    def _find_folder(self, path: str, mode: int = 0o755) -> str:
-        """Where a directory really is, made with its parents when it is not there; `mode` is its own."""
+    def _find_folder(self, path: str) -> str:
+        """Where a directory really is, made with its parents when it is not there."""
         clean = posixpath.normpath("/" + path).lstrip("/")
         if clean in self._new:
             return clean
@@ -154,7 +156,7 @@ class _Plan:
             real = posixpath.join(parent, posixpath.basename(clean))
             if self._kind(real):
                 raise _NotPlain from None
-            self._make(real, mode, self._now * SECOND_NS)
+            self._make(real, self._folder_mode, self._now * SECOND_NS)
             return real
         except OSError as error:
             raise _NotPlain from error
@@ -212,7 +214,7 @@ class _Plan:
         base = self._destination
         if self._parents:
             base = posixpath.join(base, get_str(job, "parent"), name)
-        folder = self._find_folder(base, self._folder_mode)
+        folder = self._find_folder(base)
         for raw in rows[1:]:
             row = _row(raw)
             self._put_row(posixpath.join(folder, row[0]), source, row)
