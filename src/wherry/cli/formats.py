@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from wherry.cli.units import human_duration
+from wherry.lib.durations import human_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -123,24 +123,13 @@ class Pulls:
         self._downloads = downloads
         self._sources = sources
 
-    async def pull(self, request: PullRequest) -> AsyncIterator[Progress]:
+    def pull(self, request: PullRequest) -> AsyncIterator[Progress]:
         """Pulls; yields progress until the image is known. Closing the iterator cancels the pull.
 
         Nothing is yielded before the registry has answered for the first tag, so that an error until then can
         be an HTTP status, as in Docker. Raises EngineError.
         """
-        lines: asyncio.Queue[Progress | None] = asyncio.Queue()
-        task = asyncio.create_task(self._run(request, lines.put_nowait), name="pull")
-        task.add_done_callback(lambda _: lines.put_nowait(None))
-        try:
-            while (line := await lines.get()) is not None:
-                yield line
-            await task
-        finally:
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        return stream_progress(lambda say: self._run(request, say), "pull")
 
     async def _run(self, request: PullRequest, say: Callable[[Progress], None]) -> None:
         reference = request.reference
@@ -383,6 +372,24 @@ def _warn_of_platform(
             f" ({format_platform(wanted)})"
         )
     )
+
+
+async def stream_progress(
+    work: Callable[[Callable[[Progress], None]], Coroutine[object, object, None]], name: str
+) -> AsyncIterator[Progress]:
+    """What the work says, until its end; raises what it raises. Closing the iterator cancels it."""
+    lines: asyncio.Queue[Progress | None] = asyncio.Queue()
+    task = asyncio.create_task(work(lines.put_nowait), name=name)
+    task.add_done_callback(lambda _: lines.put_nowait(None))
+    try:
+        while (line := await lines.get()) is not None:
+            yield line
+        await task
+    finally:
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def run_together(work: Iterable[Awaitable[None]]) -> None:

@@ -11,12 +11,11 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from wherry.engine.blobsources import BlobSources
 from wherry.engine.ingest import ImageSource
-from wherry.engine.pull import run_together, short_id
+from wherry.engine.pull import run_together, short_id, stream_progress
 from wherry.engine.registries import Registries, translate_failure
 from wherry.image.reference import Reference
 from wherry.lib.blocking import run_blocking
@@ -100,20 +99,9 @@ class Pushes:
         self._sources = sources
         self._slots = asyncio.Semaphore(max_concurrent)
 
-    async def push(self, request: PushRequest) -> AsyncIterator[Progress]:
+    def push(self, request: PushRequest) -> AsyncIterator[Progress]:
         """Pushes; yields progress. Closing the iterator cancels the push. Raises EngineError."""
-        lines: asyncio.Queue[Progress | None] = asyncio.Queue()
-        task = asyncio.create_task(self._run(request, lines.put_nowait), name="push")
-        task.add_done_callback(lambda _: lines.put_nowait(None))
-        try:
-            while (line := await lines.get()) is not None:
-                yield line
-            await task
-        finally:
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        return stream_progress(lambda say: self._run(request, say), "push")
 
     async def _run(self, request: PushRequest, say: Callable[[Progress], None]) -> None:
         reference = request.reference

@@ -17,7 +17,7 @@ from wherry.cli.system.events import show_event
 from wherry.cli.system.version import ansi_date
 from wherry.cli.table import align
 from wherry.cli.timestamps import to_timestamp
-from wherry.cli.units import binary_size, human_duration, human_size
+from wherry.cli.units import binary_size, human_size
 from wherry.client.document import Document
 
 
@@ -41,27 +41,6 @@ def test_sizes(size: int, digits: int, text: str) -> None:
 def test_binary_sizes() -> None:
     assert binary_size(806912) == "788KiB"
     assert binary_size(25274875904) == "23.54GiB"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "Less than a second"),
-        (1, "1 second"),
-        (59, "59 seconds"),
-        (60, "About a minute"),
-        (150, "2 minutes"),
-        (3600, "About an hour"),
-        (2 * 3600, "2 hours"),
-        (47 * 3600, "47 hours"),
-        (48 * 3600, "2 days"),
-        (14 * 86400, "2 weeks"),
-        (60 * 86400, "2 months"),
-        (3 * 365 * 86400, "3 years"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert human_duration(seconds) == text
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_ten_at_least() -> None:

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from wherry.cli.command import Verb
-from wherry.cli.each import for_each
-from wherry.cli.output import line_out
+from wherry.cli.container.stopping import OPTIONS, stop_each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Arguments
     from wherry.cli.session import Session
 
-OPTIONS = (
-    ("signal", "s", "string", "", "Signal to send to the container"),
-    ("timeout", "t", "int", "", "Seconds to wait before killing the container"),
-    ("time", "", "int", "", ""),
-)
-
 
 def run(session: Session, arguments: Arguments) -> int:
     """Stops containers."""
-    timeout_s = arguments.number("timeout") if "timeout" in arguments.changed else None
-    if "time" in arguments.changed:
-        line_out("Flag --time has been deprecated, use --timeout instead")
-        timeout_s = arguments.number("time")
-    signal = arguments.text("signal")
-    containers = session.client.containers
-    return for_each(
-        arguments.positional,
-        lambda container: containers.stop(container, timeout_s=timeout_s, signal=signal),
-    )
+    return stop_each(arguments, session.client.containers.stop)
 
 
 VERB = Verb(

@@ -15,6 +15,7 @@ from wherry.engine.containers.seams import ImageSource
 from wherry.engine.containers.validate import parse_port
 from wherry.engine.filters import Filters, check_filters, flag_filter, match_labels
 from wherry.engine.settings import EngineSettings
+from wherry.lib.durations import human_duration
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.errors import EngineError, Internal, InvalidArgument
 from wherry.model.views import ContainerDetails, ContainerSummary
@@ -201,34 +202,6 @@ def describe_health(health: Health | None) -> str:
 
 def _ago(moment: str) -> str:
     return human_duration((time.time_ns() - parse_time(moment)) / 1e9)
-
-
-def human_duration(seconds: float) -> str:
-    """A duration in words (docker/go-units HumanDuration)."""
-    whole = int(seconds)
-    minutes = whole // 60
-    hours = int(seconds / 3600 + 0.5)
-    if whole < 1:
-        return "Less than a second"
-    if whole == 1:
-        return "1 second"
-    if whole < 60:
-        return f"{whole} seconds"
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{int(seconds / 3600) // 24 // 365} years"
 
 
 def _by_age(other: Container, *, newer: bool) -> Matcher:

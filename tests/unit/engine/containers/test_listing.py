@@ -4,7 +4,7 @@ import pytest
 
 from wherry.engine.clock import format_time
 from wherry.engine.containers.health import initial_health, probe_command, take_result
-from wherry.engine.containers.listing import describe_status, human_duration
+from wherry.engine.containers.listing import describe_status
 from wherry.engine.containers.log_options import parse_size
 from wherry.engine.containers.top import parse_table
 from wherry.engine.filters import parse_until
@@ -21,26 +21,6 @@ from wherry.model.container import (
     Status,
 )
 from wherry.model.errors import EngineError
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.5, "Less than a second"),
-        (1, "1 second"),
-        (59, "59 seconds"),
-        (60, "About a minute"),
-        (300, "5 minutes"),
-        (3600, "About an hour"),
-        (7200, "2 hours"),
-        (3 * 86400, "3 days"),
-        (15 * 86400, "2 weeks"),
-        (70 * 86400, "2 months"),
-        (800 * 86400, "2 years"),
-    ],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert human_duration(seconds) == words
 
 
 @pytest.mark.parametrize(
