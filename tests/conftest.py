@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.harness.processes import children, open_descriptors
 from tests.harness.traces import sweep
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("wherry", deadline=None)
+# How long an example takes, to make or to run, says how busy the machine is.
+settings.register_profile("wherry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wherry")
 
 

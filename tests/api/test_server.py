@@ -445,7 +445,7 @@ def test_shutdown_waits_for_answers_and_ends_streams() -> None:
     run(talk)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.binary(max_size=2000), st.booleans()), min_size=1, max_size=6),
     st.lists(st.integers(1, 400), min_size=1, max_size=5),
@@ -561,14 +561,14 @@ def test_a_body_cut_off_by_the_client_is_not_passed_as_whole() -> None:
     run(talk)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_head_or_a_protocol_error(data: bytes) -> None:
     with contextlib.suppress(ProtocolError):
         parse_head(data + b"\r\n\r\n")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.binary(min_size=1, max_size=40), max_size=6),
     st.binary(max_size=20),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import string
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -34,10 +36,19 @@ FILES = st.builds(lambda lines: "FROM a\n" + "".join(lines), st.lists(LINE, max_
 WORD_PIECES = ["${", "$", "}", "x", "y", ":-", "#", "%", "/", "*", "?", "\\", "'", '"', " "]
 
 
-@settings(deadline=2000, max_examples=300)
+@contextlib.contextmanager
+def soon() -> Iterator[None]:
+    """In time of the processor, which does not say how busy the machine is."""
+    began = time.thread_time()
+    yield
+    assert time.thread_time() - began < 2
+
+
+@settings(max_examples=300)
 @given(st.one_of(FILES, st.text(max_size=80), st.binary(max_size=80)))
 def test_no_text_crashes_and_errors_have_positions(text: str | bytes) -> None:
-    error = plan_all(text)
+    with soon():
+        error = plan_all(text)
     if error is not None:
         assert 1 <= error.span.start <= error.span.end
         assert error.span.start <= error.span.line <= error.span.end
@@ -62,16 +73,17 @@ def plan_all(text: str | bytes) -> DockerfileError | None:
     return None
 
 
-@settings(deadline=2000, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(WORD_PIECES), max_size=24), st.text(alphabet="ab*\n", max_size=60))
 def test_expansion_ends(pieces: list[str], value: str) -> None:
     for expand in (expand_word, expand_known):
-        with contextlib.suppress(SyntaxProblem):
+        with soon(), contextlib.suppress(SyntaxProblem):
             expand("".join(pieces), {"x": value})
 
 
 def test_a_pattern_that_backtracking_matchers_hang_on_ends() -> None:
-    result = expand_word("${x#" + "*a" * 30 + "b}", {"x": "a" * 2000})
+    with soon():
+        result = expand_word("${x#" + "*a" * 30 + "b}", {"x": "a" * 2000})
     assert result.text == "a" * 2000
 
 
@@ -86,11 +98,10 @@ def test_words_keep_all_that_is_not_space(text: str) -> None:
     assert joined.count("a") == text.count("a")
 
 
-@settings(deadline=2000)
 @given(
     st.text(alphabet="ab*?[]!^-\\/.\n", max_size=30),
     st.text(alphabet="ab/.", min_size=1, max_size=20),
 )
 def test_ignore_patterns_match_or_are_refused(patterns: str, path: str) -> None:
-    with contextlib.suppress(InvalidArgument):
+    with soon(), contextlib.suppress(InvalidArgument):
         compile_patterns(parse_ignore_file(patterns)).matches(path)

@@ -60,7 +60,7 @@ members = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(members, max_size=5), st.integers(1, 5000))
 def test_what_is_written_is_read(items: list[tuple[object, ...]], step: int) -> None:
     out = io.BytesIO()
@@ -78,7 +78,7 @@ def test_what_is_written_is_read(items: list[tuple[object, ...]], step: int) -> 
     assert read_all(out.getvalue(), step) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
@@ -87,7 +87,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         pass
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2500), st.integers(0, 255), st.integers(1, 700))
 def test_a_damaged_archive_is_read_or_refused(at: int, value: int, step: int) -> None:
     out = io.BytesIO()

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.logs.codec import LineFramer, LogEntry
@@ -81,7 +81,7 @@ def test_tail(log: Log, tail: int | None, torn: bytes) -> None:
         assert read_all(reader) == list(range(first, 51))
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(
     lines=st.integers(0, 60),
     tail=st.one_of(st.none(), st.integers(0, 80)),
