@@ -6,6 +6,7 @@ stay in this process; the engine sees the socket only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -48,11 +49,19 @@ class KeyAgent:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._serving: list[tuple[threading.Thread, socket.socket]] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
-        """Ends it; idempotent."""
+        """Ends it and waits until all its connections have ended."""
+        _shut(self._listener)
+        self._accepting.join()
         self._listener.close()
+        for thread, connection in self._serving:
+            _shut(connection)
+            thread.join()
+            connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _accept(self) -> None:
@@ -61,10 +70,13 @@ class KeyAgent:
                 connection, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._serving = [pair for pair in self._serving if pair[0].is_alive()]
+            self._serving.append((thread, connection))
+            thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rwb") as stream:
+        with contextlib.suppress(OSError), connection, connection.makefile("rwb") as stream:
             while len(head := stream.read(4)) == 4:
                 (length,) = struct.unpack(">I", head)
                 if length > _MAX_MESSAGE:
@@ -95,6 +107,12 @@ class KeyAgent:
             if found is not None:
                 return bytes((_SIGN_RESPONSE,)) + _string(_sign(found[0], data, flags))
         return bytes((_FAILURE,))
+
+
+def _shut(connection: socket.socket) -> None:
+    """Wakes who waits in it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _load(path: str) -> Key:
