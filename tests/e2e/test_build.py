@@ -272,6 +272,14 @@ def test_onbuild(engine: Engine, busybox: str, tmp_path: Path) -> None:
     assert output_of(engine, "onbuild-child") == "child"
     config = engine.docker("image", "inspect", "-f", "{{json .Config.OnBuild}}", "onbuild-child")
     assert config in {"null", "[]"}
+    # A stage that nothing but a trigger needs.
+    write(
+        child,
+        f"FROM {busybox} AS base\nONBUILD COPY --from=other /o /o\nFROM {busybox} AS other\nRUN echo other > /o\n"
+        "FROM base\nCMD cat /o\n",
+    )
+    build(engine, child, "-t", "onbuild-stage")
+    assert output_of(engine, "onbuild-stage") == "other\n"
 
 
 def test_secrets_are_never_stored(engine: Engine, busybox: str, context: Path) -> None:

@@ -454,14 +454,15 @@ class _Planner:
         if not path.startswith("/") and not self.state.workdir_is_set:
             self.warnings.append(warn("WorkdirRelativePath", instruction, quote_go(path)))
         absolute = self._absolute(path).rstrip("/") or "/"
+        shown = path if path.startswith("/") else absolute  # BuildKit cleans only what it joins
         state = replace(
-            self.with_config(working_dir=absolute),
+            self.with_config(working_dir=shown),
             workdir_is_set=self.state.workdir_is_set or path.startswith("/"),
         )
         source = instruction.source
         return WorkdirStep(
             name=self.show(instruction),
-            created_by=f"WORKDIR {absolute}",
+            created_by=f"WORKDIR {shown}",
             start=source.start,
             end=source.end,
             state=state,
@@ -500,9 +501,8 @@ class _Planner:
             for text in self.expand_words(word, instruction):
                 ports.extend(parse_expose(text))
         kept = dict.fromkeys((*self.state.config.exposed_ports, *ports))
-        shown = " ".join(sorted(set(ports)))
         return self.config_step(
-            instruction, f"EXPOSE [{shown}]", self.with_config(exposed_ports=tuple(kept))
+            instruction, f"EXPOSE [{' '.join(ports)}]", self.with_config(exposed_ports=tuple(kept))
         )
 
     def _volume(self, instruction: Volume) -> Step:

@@ -70,7 +70,7 @@ class Command:
 
     def argv(self, shell: tuple[str, ...]) -> tuple[str, ...]:
         """The whole command, with the shell in front where the shell form was used."""
-        return (*shell, *self.words) if self.is_shell and self.words else self.words
+        return (*shell, *(self.words or ("",))) if self.is_shell else self.words
 
 
 def make_source(node: Node) -> Source:

@@ -42,7 +42,7 @@ def parse(node: Node, escape: str) -> Run:
     network = flags.text("network")
     if network and network not in NETWORKS:
         raise SyntaxProblem(
-            f"unsupported network mode: {quote_go(network)}" + suggest(network, NETWORKS), network
+            f"invalid network mode {quote_go(network)}" + suggest(network, NETWORKS), network
         )
     security = flags.text("security")
     if security and security not in SECURITY:

@@ -269,7 +269,9 @@ class Build:
         return task
 
     async def _solve_stage(self, stage: Stage) -> StageResult:
-        number = self._numbers[stage.index, 0]
+        number = self._numbers.get(
+            (stage.index, 0), -1
+        )  # one that only a trigger needs is not shown
         started = time.monotonic()
         self._report(StepStarted(number=number))
         try:
@@ -297,7 +299,7 @@ class Build:
         if stage.index == self.target.index:
             steps = (*steps, *self._label_steps(stage, plan.state))
         for at, step in enumerate(steps, 1):
-            number = self._numbers[stage.index, at]
+            number = self._numbers.get((stage.index, at), -1)
             result = await self._solve_step(step, number, result, no_cache=no_cache)
         return result
 
