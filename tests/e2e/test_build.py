@@ -1038,6 +1038,19 @@ def test_lint_findings(engine: Engine, busybox: str, context: Path) -> None:
     build(engine, context)
 
 
+def test_findings_that_are_errors(engine: Engine, busybox: str, context: Path, client: str) -> None:
+    for line, rule in (("CMD echo", "JSONArgsRecommended"), ("WORKDIR a", "WorkdirRelativePath")):
+        write(context, f"# check=error=true\nFROM {busybox}\nRUN echo before > /x\n{line}\n")
+        message = refuse(engine, context, client=client)
+        assert f"lint violation found for rules: {rule}\n - {rule}: " in message
+        assert "Running in" not in message
+        build(
+            engine, context, "--build-arg", f"BUILDKIT_DOCKERFILE_CHECK=skip={rule}", client=client
+        )
+    write(context, f"# check=bad=true\nFROM {busybox}\n")
+    assert 'failed to parse check options: invalid check option "bad"' in refuse(engine, context)
+
+
 def test_networks_and_hosts(engine: Engine, busybox: str, context: Path) -> None:
     write(
         context,

@@ -209,7 +209,9 @@ def parse_check_options(text: str) -> CheckOptions:
             case "error" if equals:
                 error = value.strip().lower() in {"true", "1", "t"}
             case _:
-                raise InvalidArgument(f"invalid check option {quote_go(part)}")
+                raise InvalidArgument(
+                    f"failed to parse check options: invalid check option {quote_go(key.strip())}"
+                )
     return CheckOptions(
         skip=frozenset(skip - {"all"}),
         skip_all="all" in skip,

@@ -457,7 +457,7 @@ class _Planner:
         shown = path if path.startswith("/") else absolute  # BuildKit cleans only what it joins
         state = replace(
             self.with_config(working_dir=shown),
-            workdir_is_set=self.state.workdir_is_set or path.startswith("/"),
+            workdir_is_set=True,
         )
         source = instruction.source
         return WorkdirStep(

@@ -100,6 +100,10 @@ class Build:
         self.needed = find_needed(self.resolution, self.target)
         self.epoch = _parse_epoch(options.build_args.get("SOURCE_DATE_EPOCH", ""))
         self.warnings: list[Warning_] = []
+        self._checks = parse_check_options(
+            options.build_args.get("BUILDKIT_DOCKERFILE_CHECK")
+            or self.program.dockerfile.directives.get("check", "")
+        )
         self.times: dict[int, StepTime] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._first = 0
@@ -135,14 +139,20 @@ class Build:
         """Lint findings, those of plans included once stages are solved."""
         found = [*check_program(self.program, self._context.ignore)]
         found += [*check_resolution(self.resolution), *self.warnings]
-        text = self._options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") or (
-            self.program.dockerfile.directives.get("check", "")
-        )
-        options = parse_check_options(text)
         unique = dict.fromkeys(found)
-        return tuple(
-            sorted((w for w in unique if options.shows(w.rule)), key=lambda found: found.start)
-        )
+        shown = (finding for finding in unique if self._checks.shows(finding.rule))
+        return tuple(sorted(shown, key=lambda finding: finding.start))
+
+    def _refuse_findings(self) -> None:
+        """With `# check=error=true` findings end the build. Raises InvalidArgument."""
+        found = self.check() if self._checks.error else ()
+        if found:
+            rules = ", ".join(dict.fromkeys(finding.rule.name for finding in found))
+            lines = [
+                f" - {finding.rule.name}: {finding.message} (line {finding.start})"
+                for finding in found
+            ]
+            raise InvalidArgument("\n".join([f"lint violation found for rules: {rules}", *lines]))
 
     async def plan_all(self) -> None:
         """Plans every stage, needed or not, without solving it: for `--check`."""
@@ -165,6 +175,7 @@ class Build:
 
     async def run(self) -> StageResult:
         """Solves the target, after `announce`. Raises EngineError; what was done is in the cache either way."""
+        self._refuse_findings()
         for number in range(self._first, self._first + len(self.program.global_args)):
             self._report(StepStarted(number=number))
             self._report(StepDone(number=number))
@@ -284,6 +295,7 @@ class Build:
         plan = plan_stage(self.resolution, stage, result.state)
         self._plans[stage.index] = plan
         self.warnings.extend(plan.warnings)
+        self._refuse_findings()
         no_cache = self._options.no_cache or self._has_no_cache_source()
         no_cache = no_cache or any(
             name.lower() in {stage.from_.name, str(stage.index)}
