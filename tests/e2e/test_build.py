@@ -452,6 +452,34 @@ def test_named_contexts(engine: Engine, busybox: str, context: Path) -> None:
     assert output_of(engine, "named") == "file\n"
 
 
+def test_an_oci_layout_as_context(engine: Engine, busybox: str, debian: str, context: Path) -> None:
+    layout = context.parent / "layout"
+    write(context, f"FROM {busybox}\nRUN echo layout > /from\n")
+    option = f"type=oci,dest={layout},tar=false,name=packed:1,compression=gzip"
+    build(engine, context, "-q", "-o", option, client="wherry")
+    engine.docker("builder", "prune", "-af")
+    write(context, "FROM lay\nCOPY --from=lay /from /copied\nCMD cat /from /copied\n")
+    for name in ("lay", "docker.io/library/lay:latest"):
+        named = f"{name}=oci-layout://{layout}:1"
+        build(engine, context, "-q", "-t", "laid", "--build-context", named, client="wherry")
+        assert output_of(engine, "laid") == "layout\nlayout\n"
+    top = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
+    for where, sentence in (
+        (f"{layout}@{top}", ""),
+        (f"{layout}:2", "build context lay: it has no 2"),
+        (f"{context}", "no OCI layout at"),
+    ):
+        words = ("--build-context", f"lay=oci-layout://{where}", str(context))
+        done = engine.run("wherry", "build", "-q", *words, check=False)
+        assert sentence in done.stderr
+        assert done.returncode == (1 if sentence else 0), done
+    engine.docker("rmi", "-f", "laid")
+    write(context, f"FROM {busybox}\nCMD cat /etc/debian_version\n")
+    other = f"docker.io/library/busybox:latest=docker-image://{debian}"
+    build(engine, context, "-q", "-t", "other", "--build-context", other, client="wherry")
+    assert output_of(engine, "other").startswith("12")
+
+
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A web server on loopback and its folder."""

@@ -408,6 +408,8 @@ class _Planner:
         self, instruction: Transfer, keyword: str, reference: Reference, *, parents: bool = False
     ) -> CopyStep:
         sources = tuple(self.expand(path, instruction) for path in instruction.sources)
+        if keyword == "COPY" and any(is_url(path) or is_git(path) for path in sources):
+            raise SyntaxProblem("source can't be a URL for COPY")
         destination = self.expand(instruction.destination, instruction)
         chown = self.expand(instruction.chown, instruction)
         chmod = self.expand(instruction.chmod, instruction)

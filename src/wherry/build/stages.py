@@ -97,8 +97,8 @@ class Resolution:
 
     def source(self, name: str, stage: Stage) -> Reference:
         """What `--from=name` in this stage means. Raises SyntaxProblem."""
-        if name.lower() in self.named_contexts:
-            return Reference(kind="named", name=name.lower())
+        if context_name(name) in self.named_contexts:
+            return Reference(kind="named", name=context_name(name))
         found = self.program.find_stage(name)
         if found is None:
             earlier = None
@@ -242,8 +242,9 @@ def _resolve_base(
     except SyntaxProblem as problem:
         raise problem_at(program, from_, problem) from None
     unmatched = base.unmatched | platform.unmatched
-    if base.text.lower() in named_contexts:
-        return Reference(kind="named", name=base.text.lower(), platform=platform.text), unmatched
+    named = context_name(base.text)
+    if named in named_contexts:
+        return Reference(kind="named", name=named, platform=platform.text), unmatched
     for other in reversed(program.stages[: stage.index]):
         if other.from_.name and other.from_.name == base.text.lower():
             return Reference(kind="stage", index=other.index, name=other.label), unmatched
@@ -256,6 +257,12 @@ def _resolve_base(
         )
         raise problem_at(program, from_, refused)
     return Reference(kind="image", name=base.text, platform=platform.text), unmatched
+
+
+def context_name(name: str) -> str:
+    """A name of a context in its one form: `docker.io/library/x:latest` and `x` are the same."""
+    familiar = name.lower().removeprefix("docker.io/").removeprefix("library/")
+    return familiar.removesuffix(":latest")
 
 
 def is_image_name(text: str) -> bool:

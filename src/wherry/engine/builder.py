@@ -25,6 +25,7 @@ from wherry.engine.build.flights import Flights
 from wherry.engine.build.imports import CacheImporter, ImportedCache
 from wherry.engine.build.kept import KeptContexts, Listed
 from wherry.engine.build.layers import Packer, Workspace
+from wherry.engine.build.layouts import Layouts
 from wherry.engine.build.outputs import Outputs, Results, check_outputs, keeps_image, needs_image
 from wherry.engine.build.prune import PruneOptions, choose
 from wherry.engine.build.records import (
@@ -113,10 +114,11 @@ class Builder:
             flights=Flights(),
             contexts=Contexts(workspace, fetcher, self._kept_contexts),
             fetcher=fetcher,
+            layouts=Layouts(images),
             working=asyncio.Semaphore(max(2, (os.cpu_count() or 1))),
         )
         self._outputs = Outputs(images, workspace)
-        self._importer = CacheImporter(images, registry)
+        self._importer = CacheImporter(images, registry, self._services.layouts)
         self._exporter = CacheExporter(images, self._cache, registry, self._outputs)
         self._remembered: list[str] | None = None  # ids, oldest first; read when first needed
         self._recovery: asyncio.Task[None] | None = None

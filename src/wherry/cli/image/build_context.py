@@ -192,9 +192,12 @@ def _add_named(context: Context, named: list[str]) -> None:
             context.named[name] = value
             continue
         if value.startswith("oci-layout://"):
-            raise CommandFailed(
-                f"build context {name}: an OCI layout is no context here: load it, and name the image"
-            )
+            path, wanted = _split_layout(value.removeprefix("oci-layout://"))
+            if not os.path.isfile(os.path.join(path, "index.json")):
+                raise CommandFailed(f"failed to get build context {name}: no OCI layout at {path}")
+            context.named[name] = f"oci-layout:{wanted}"
+            folders.append((name, os.path.abspath(path)))
+            continue
         if not os.path.isdir(value):
             raise CommandFailed(
                 f"failed to get build context {name}: stat {value}: no such file or directory"
@@ -203,6 +206,15 @@ def _add_named(context: Context, named: list[str]) -> None:
         folders.append((name, os.path.abspath(value)))
     if folders:
         _add_folders(context, folders)
+
+
+def _split_layout(text: str) -> tuple[str, str]:
+    """`path[:tag|@digest]`: the path, and which image it is."""
+    path, _, digest = text.partition("@")
+    if digest:
+        return path, digest
+    head, colon, tag = path.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (path, "latest")
 
 
 def add_cache(context: Context, number: int, folder: str) -> None:

@@ -203,7 +203,7 @@ class Contexts:
         """A local named context, which travels inside the body."""
         below = context.whole.below(f"{NAMED_PREFIX}/{name}")
         named = BuildContext(
-            folder=context.folder / f"named-{name}",
+            folder=context.folder / f"named-{name.replace('/', '_')}",
             tar=context.tar,
             whole=below,
             index=below,

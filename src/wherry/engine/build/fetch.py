@@ -181,4 +181,4 @@ def _file_name(url: str, disposition: str) -> str:
     match = re.search(r'filename="?([^";]+)"?', disposition)
     name = match[1] if match else unquote(urlsplit(url).path.rpartition("/")[2])
     name = name.rpartition("/")[2]
-    return name if name not in {"", ".", ".."} else "download"
+    return name if name not in {"", ".", ".."} else "__unnamed__"

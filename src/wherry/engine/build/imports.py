@@ -6,31 +6,26 @@ late, so that a stage whose files are in no later step costs no bytes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from wherry.engine.build.cache import BuildCache
 from wherry.engine.build.cachefile import parse_cache_config, unfold_cache
 from wherry.engine.build.contexts import BuildContext
+from wherry.engine.build.layouts import Layout, Layouts
 from wherry.engine.build.records import BuildOptions, CacheOption, CacheRecord
 from wherry.engine.build.remotes import CacheRegistry, Fetch
 from wherry.engine.images import Images
 from wherry.engine.pull import run_together
 from wherry.image.content import BadContent
-from wherry.image.save import blob_name
-from wherry.lib.blocking import run_blocking
 from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
 from wherry.model.image import Descriptor, Digest
 from wherry.model.oci_image import (
-    BadManifest,
     Index,
     parse_image_manifest,
-    parse_index,
     parse_manifest,
 )
 
-_PIECE = 1 << 20
 HOLLOW = Digest("")  # stands for layers that nobody has
 
 
@@ -92,10 +87,10 @@ class ImportedCache:
 class CacheImporter:
     """Reads the sources of a build."""
 
-    def __init__(self, images: Images, registry: CacheRegistry) -> None:
+    def __init__(self, images: Images, registry: CacheRegistry, layouts: Layouts) -> None:
         self._images = images
         self._registry = registry
-        self._taking_in = asyncio.Lock()  # two builds may want one blob
+        self._layouts = layouts
 
     async def load(
         self,
@@ -142,63 +137,17 @@ class CacheImporter:
     async def _load_folder(
         self, cache: ImportedCache, context: BuildContext, number: int, source: CacheOption
     ) -> None:
-        folder = context.cache_folder(number)
-
-        def read(digest: Digest) -> bytes:
-            entry = folder.whole.find(blob_name(digest))
-            data = folder.read(blob_name(digest))
-            if entry is None or data is None or f"sha256:{entry.digest}" != digest:
-                raise BadContent(f"blob {digest} is missing or damaged")
-            return data
-
-        manifest = unfold_cache(
-            parse_manifest(read(_find_manifest(folder.read("index.json"), source)))
-        )
+        layout = Layout(context.cache_folder(number))
+        wanted = source.attributes.get("digest", "")
+        found = layout.find(source.attributes.get("tag", "latest"), wanted)
+        manifest = unfold_cache(parse_manifest(layout.read(found.digest)))
         if isinstance(manifest, Index):
             raise BadContent("its manifest is an index")
 
         async def fetch(descriptor: Descriptor, diff_id: Digest) -> None:
-            async with self._taking_in:
-                if not self._images.has_layer(diff_id):
-                    await self._take_in(folder, descriptor, diff_id)
+            await self._layouts.take_in(layout, descriptor, diff_id)
 
-        cache.add(read(manifest.config.digest), manifest.layers, fetch)
-
-    async def _take_in(self, folder: BuildContext, descriptor: Descriptor, diff_id: Digest) -> None:
-        entry = folder.whole.find(blob_name(descriptor.digest))
-        if entry is None or entry.size != descriptor.size:
-            raise BadContent(f"blob {descriptor.digest} is missing or damaged")
-        partial = self._images.partial_path(descriptor.digest)
-
-        def copy() -> None:
-            with folder.tar.open("rb") as source, partial.open("wb") as target:
-                source.seek(entry.offset)
-                remaining = entry.size
-                while piece := source.read(min(_PIECE, remaining)):
-                    target.write(piece)
-                    remaining -= len(piece)
-
-        await run_blocking(copy)
-        ingest = self._images.begin_layer(descriptor, diff_id)
-        try:
-            ingest.advance(descriptor.size)
-            await ingest.finish()
-        finally:
-            await ingest.abort()
-
-
-def _find_manifest(index: bytes | None, source: CacheOption) -> Digest:
-    wanted = source.attributes.get("digest", "")
-    tag = source.attributes.get("tag", "latest")
-    try:
-        document = parse_index(index or b"")
-    except BadManifest as error:
-        raise BadContent(f"could not read index.json: {error}") from error
-    for entry in document.entries:
-        name = entry.annotations.get("org.opencontainers.image.ref.name", "latest")
-        if entry.digest == wanted or (not wanted and name == tag):
-            return entry.digest
-    raise BadContent(f"it has no {wanted or tag}")
+        cache.add(layout.read(manifest.config.digest), manifest.layers, fetch)
 
 
 async def _is_here(descriptor: Descriptor, diff_id: Digest) -> None:

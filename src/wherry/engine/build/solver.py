@@ -33,6 +33,7 @@ from wherry.build.stages import (
     Reference,
     Resolution,
     Stage,
+    context_name,
     find_needed,
     parse_program,
     platform_args,
@@ -54,11 +55,13 @@ from wherry.engine.build.result import StageResult, make_image
 from wherry.engine.build.steps import Services, Steps
 from wherry.engine.build.transfer import Source
 from wherry.engine.images.catalog import WrongPlatform
+from wherry.image.content import BadContent
 from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
 from wherry.model.image import HistoryEntry, Image, Platform
 from wherry.model.platforms import format_platform, host_platform, parse_platform
 
 COMMENT = "buildkit.dockerfile.v0"
+LAYOUT_SCHEME = "oci-layout"  # of a named context: then a tag or digest
 EXPORTED = "buildkit.exporter.image.v0"  # of layers that no instruction made
 
 
@@ -132,7 +135,7 @@ class Build:
             platform_values=platform_args(
                 _plain(self._build_platform), _plain(self.platform), self._options.target
             ),
-            named_contexts=frozenset(name.lower() for name in self._options.contexts),
+            named_contexts=frozenset(map(context_name, self._options.contexts)),
         )
 
     def check(self) -> tuple[Warning_, ...]:
@@ -340,13 +343,14 @@ class Build:
         platform = parse_platform(reference.platform) if reference.platform else None
         chosen = platform or self._wanted
         if reference.kind == "named":
-            spec = self._options.contexts[self._named_key(reference.name)]
-            if not spec.startswith("docker-image://"):
+            named = await self._named_image(reference.name, chosen)
+            if named is None:
                 return await self._solve_folder(reference, self._scratch(chosen))
-            reference = Reference(kind="image", name=spec.removeprefix("docker-image://"))
-        if reference.kind == "scratch":
+            image = named
+        elif reference.kind == "scratch":
             return self._scratch(chosen)
-        image = await self._image(reference.name, chosen)
+        else:
+            image = await self._image(reference.name, chosen)
         return StageResult(
             chain=Chain.of(image.diff_ids, over_host=image.is_host),
             key=self._base_key(image),
@@ -387,8 +391,29 @@ class Build:
             layers = (self._services.images.host_base_of(image), *layers)
         return cachekey.base_key(layers, format_platform(image.platform))
 
-    def _named_key(self, lowered: str) -> str:
-        return next(name for name in self._options.contexts if name.lower() == lowered)
+    def _named_key(self, name: str) -> str:
+        return next(key for key in self._options.contexts if context_name(key) == name)
+
+    async def _named_image(self, name: str, platform: Platform | None) -> Image | None:
+        """The image that a named context is; None when it is files."""
+        key = self._named_key(name)
+        scheme, _, rest = self._options.contexts[key].partition(":")
+        if scheme == "docker-image":
+            return await self._image(rest.removeprefix("//"), platform)
+        if scheme != LAYOUT_SCHEME:
+            return None
+        known = (f"{scheme}:{key}", format_platform(platform) if platform else "")
+        task = self._images.get(known)
+        if task is None:
+            folder = self._services.contexts.named(self._context, key)
+            task = asyncio.get_running_loop().create_task(
+                self._services.layouts.load(folder, rest, platform)
+            )
+            self._images[known] = task
+        try:
+            return await asyncio.shield(task)
+        except BadContent as error:
+            raise InvalidArgument(f"build context {key}: {error}") from error
 
     async def _image(self, name: str, platform: Platform | None) -> Image:
         key = (name, format_platform(platform) if platform else "")
@@ -495,15 +520,15 @@ class Build:
         )
 
     async def _named_source(self, name: str) -> Source:
-        key = self._named_key(name)
-        spec = self._options.contexts[key]
-        if spec.startswith("docker-image://"):
-            image = await self._image(spec.removeprefix("docker-image://"), self._wanted)
+        image = await self._named_image(name, self._wanted)
+        if image is not None:
             return Source(
                 label=name,
                 chain=Chain.of(image.diff_ids, over_host=image.is_host),
                 key=self._base_key(image),
             )
+        key = self._named_key(name)
+        spec = self._options.contexts[key]
         if name not in self._named:
             contexts = self._services.contexts
             if spec == "local":

@@ -22,6 +22,7 @@ from wherry.engine.build.fetch import Fetcher
 from wherry.engine.build.flights import Done, Flights, Listener
 from wherry.engine.build.imports import HOLLOW, ImportedCache
 from wherry.engine.build.layers import Chain, Layer, Packer, Solved, Workspace
+from wherry.engine.build.layouts import Layouts
 from wherry.engine.build.records import (
     BuildOptions,
     CacheRecord,
@@ -54,6 +55,7 @@ class Services:
     flights: Flights
     contexts: Contexts
     fetcher: Fetcher
+    layouts: Layouts
     working: asyncio.Semaphore
 
 
