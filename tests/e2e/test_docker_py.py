@@ -122,6 +122,18 @@ def test_builds(sdk: docker.DockerClient) -> None:
     sdk.images.remove("cached")
 
 
+def test_compose_1_finds_the_volumes_of_what_was_built(
+    engine: Engine, sdk: docker.DockerClient
+) -> None:
+    with io.BytesIO(b"FROM busybox\nVOLUME /data") as source:
+        sdk.images.build(fileobj=source, tag="voluminous")
+    older = docker.APIClient(base_url=f"unix://{engine.socket}", version="1.38")
+    found = older.inspect_image("voluminous")
+    older.close()
+    assert found["ContainerConfig"]["Volumes"] == found["Config"]["Volumes"] == {"/data": {}}
+    sdk.images.remove("voluminous")
+
+
 def test_a_build_step_knows_the_names_of_its_network(sdk: docker.DockerClient) -> None:
     network = sdk.networks.create("building")
     target = sdk.containers.run("busybox", "sleep 60", detach=True)

@@ -330,6 +330,21 @@ def test_information_for_older_clients(api: Api) -> None:
     key = "AllowNondistributableArtifactsCIDRs"
     assert part(middle, "RegistryConfig")[key] is None
     assert key not in part(newest, "RegistryConfig")
+    assert {"runc", "io.containerd.runc.v2"} < set(part(newest, "Runtimes"))
+
+
+def test_limits_of_windows_are_kept(api: Api) -> None:
+    given = {"CpuCount": 2, "CpuPercent": 3, "IOMaximumIOps": 4, "IOMaximumBandwidth": 5}
+    host = part(api.inspect(api.create(HostConfig=given)), "HostConfig")
+    assert {name: host[name] for name in given} == given
+
+
+def test_remote_contexts_that_cannot_be_fetched(api: Api) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/x"
+    status, sentence = api.refuse("POST", f"/build?remote={url}")
+    assert status == 500
+    assert sentence.startswith(f"error downloading remote context {url}: ")
 
 
 @pytest.mark.parametrize(

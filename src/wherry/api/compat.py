@@ -102,7 +102,11 @@ def adapt_image(document: images.Inspect, version: Version) -> images.Inspect:
     if version < (1, 44):
         document.virtual_size = document.size
     if version < (1, 45):
-        document.container_config = containers.ContainerConfig()
+        # Compose 1 keeps the data of a service by the volumes that it finds here.
+        if isinstance(document.config, containers.ContainerConfig):
+            document.container_config = document.config
+        else:
+            document.container_config = containers.ContainerConfig()
     if version < (1, 48):
         document.descriptor = UNSET
     return document

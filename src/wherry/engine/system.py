@@ -15,6 +15,7 @@ from wherry.engine.clock import now
 from wherry.engine.containers import state
 from wherry.engine.containers.handle import Roster
 from wherry.engine.containers.stats import read_total_memory
+from wherry.engine.containers.validate import OWN_RUNTIMES
 from wherry.engine.events import Events
 from wherry.engine.settings import DEFAULT_DRIVER, EngineSettings
 from wherry.kernel.mountinfo import find_mount, read_mountinfo
@@ -109,7 +110,9 @@ class System:
             n_events_listener=self._events.listeners,
             system_time=now(),
             server_version=VERSION,
-            runtimes=tuple(dict.fromkeys((settings.default_runtime, *settings.runtimes))),
+            runtimes=tuple(
+                dict.fromkeys((settings.default_runtime, *OWN_RUNTIMES, *settings.runtimes))
+            ),
             default_runtime=settings.default_runtime,
             init_binary="docker-init",
             security_options=self._security_options(),

@@ -241,6 +241,12 @@ class HostConfig(Resources):
     sysctls: Mapping[str, str] = field(default_factory=dict)
     runtime: str = ""
     isolation: str = ""
+    cpu_count: int = (
+        0  # this and the next three are for Windows: kept, as by dockerd, and without effect
+    )
+    cpu_percent: int = 0
+    io_maximum_iops: int = 0
+    io_maximum_bandwidth: int = 0
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     init: bool | None = None

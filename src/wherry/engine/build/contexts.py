@@ -22,7 +22,7 @@ from wherry.engine.build.records import BuildOptions
 from wherry.engine.images.worker import run_image_worker
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import run_worker
-from wherry.model.errors import InvalidArgument
+from wherry.model.errors import Internal, InvalidArgument, NotFound
 
 SMALL_BODY = 1 << 20
 NAMED_PREFIX = ".wherry-contexts"
@@ -124,7 +124,11 @@ class Contexts:
             keep = options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in {"1", "true"}
             await self._archive_git(options.remote, folder / "git", path, keep_git_dir=keep)
         else:
-            fetched = await self._fetcher.get(options.remote)
+            try:
+                fetched = await self._fetcher.get(options.remote)
+            except (NotFound, Internal) as error:
+                sentence = f"error downloading remote context {options.remote}: {error}"
+                raise type(error)(sentence) from error
             if not await asyncio.to_thread(_is_archive, fetched.path):
                 text = fetched.path.read_bytes()
                 path.write_bytes(bytes(1024))

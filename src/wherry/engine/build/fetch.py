@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from wherry.lib.program import ProgramFailed, ProgramMissing, run_program
-from wherry.model.errors import InvalidArgument, NotSupported, Unavailable
+from wherry.model.errors import Internal, InvalidArgument, NotFound, NotSupported, Unavailable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 600.0
@@ -65,7 +65,7 @@ class Fetcher:
             path.unlink(missing_ok=True)  # what an engine that was killed did not finish
 
     async def get(self, url: str) -> Fetched:
-        """The file at a URL. Raises InvalidArgument, Unavailable."""
+        """The file at a URL. Raises NotFound, Internal, Unavailable."""
         import aiohttp
 
         self._folder.mkdir(mode=0o700, exist_ok=True)  # prune takes it away
@@ -85,9 +85,8 @@ class Fetcher:
                 if response.status == 304:
                     return _fetched(path, known)
                 if response.status >= 400:
-                    raise InvalidArgument(
-                        f"failed to load {url}: invalid response status {response.status}"
-                    )
+                    kind = NotFound if response.status == 404 else Internal
+                    raise kind(f"failed to load {url}: invalid response status {response.status}")
                 digest = hashlib.sha256()
                 with temporary.open("wb") as file:
                     async for piece in response.content.iter_chunked(1 << 18):
@@ -105,7 +104,7 @@ class Fetcher:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise Unavailable(f"no space left on device: {url}") from error
-            raise Unavailable(f"failed to load {url}: {error}") from error
+            raise Internal(f"failed to load {url}: {error}") from error
         finally:
             temporary.unlink(missing_ok=True)
         return _fetched(path, record)

@@ -25,7 +25,7 @@ _MAC = re.compile(
 )
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(\w+))?\Z")
 # Docker's names of its default mean the engine's default, for those who write it down.
-_OWN_RUNTIMES = frozenset({"wherry", "runc", "io.containerd.runc.v2"})
+OWN_RUNTIMES = ("wherry", "runc", "io.containerd.runc.v2")  # all of them wherry's own
 _MINIMUM_DURATION_NS = 1_000_000
 _LOG_OPTIONS: Mapping[str, frozenset[str]] = {
     "json-file": frozenset(
@@ -304,7 +304,7 @@ def _check_security(request: CreateRequest) -> None:
 
 def _check_runtime(request: CreateRequest) -> None:
     runtime = request.host_config.runtime
-    if not runtime or runtime in _OWN_RUNTIMES:
+    if not runtime or runtime in OWN_RUNTIMES:
         return
     if runtime in request.runtimes:
         raise NotSupported(f"runtime {runtime}: containers run with wherry's own runtime only")
