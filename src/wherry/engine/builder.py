@@ -139,7 +139,8 @@ class Builder:
             self._workspace.discard(folder)
 
     async def close(self) -> None:
-        """Waits for layers that are being packed."""
+        """Waits for steps that are being freed and layers that are being packed."""
+        await self._runner.settle()
         if self._recovery is not None:
             await asyncio.wait([self._recovery])
         await self._services.packer.close()

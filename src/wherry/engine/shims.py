@@ -472,13 +472,15 @@ class Shims:
             await asyncio.to_thread(_remove_folder, folder)
             raise
         finally:
-            self._slots.end_start(is_followed=request.is_followed)
+            self._slots.end_start()
             close_all(fds)
 
     async def _launch_in(self, folder: Path, request: ShimRequest, fds: list[int]) -> ShimHandle:
         """In a slot if there is one, else in a new shim; again when that died before it had begun."""
         _make_folder(folder.parent)
-        peer = await self._slots.take(request.container_id, self._learn_class(request))
+        peer = await self._slots.take(
+            request.container_id, self._learn_class(request), is_followed=request.is_followed
+        )
         for attempt in range(_LAUNCH_TRIES):
             try:
                 if peer is None:

@@ -154,10 +154,11 @@ class Slots:
         """Whether a slot waits for this container."""
         return container_id in self._reserved
 
-    async def take(self, container_id: str, key: str) -> Peer | None:
+    async def take(self, container_id: str, key: str, *, is_followed: bool) -> Peer | None:
         """The container's slot, if it is of this class. Nothing of another one is left when it returns.
 
-        With its order to launch the slot's folder becomes the container's.
+        With its order to launch the slot's folder becomes the container's. If its start `is_followed` by another one
+        at once, that one's slot is begun.
         """
         slot = self._reserved.pop(container_id, None)
         if slot is not None and slot.key != key:
@@ -167,6 +168,8 @@ class Slots:
         if container_id in self._ending:
             await self._ending[container_id]
             slot = None
+        if is_followed and key:
+            self._fill(key)
         if slot is None:
             return None
         slot.peer.unsubscribe()
@@ -181,10 +184,10 @@ class Slots:
         self._starts += 1
         self._cancel_timer()
 
-    def end_start(self, *, is_followed: bool) -> None:
-        """To each `begin_start`; `is_followed` by another start at once."""
+    def end_start(self) -> None:
+        """To each `begin_start`."""
         self._starts -= 1
-        self._fill_later(0 if is_followed else _FILL_DELAY_S)
+        self._fill_later(_FILL_DELAY_S)
 
     async def close(self) -> None:
         """Ends the slots that wait; returns when they have left no trace."""
@@ -238,13 +241,16 @@ class Slots:
 
     def _fill_later(self, delay_s: float) -> None:
         self._cancel_timer()
-        if not self._starts and self._filling is None and not self._closed:
+        if not self._starts:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._fill)
 
-    def _fill(self) -> None:
-        self._timer = None
+    def _fill(self, wanted_now: str = "") -> None:
+        """Begins a slot if one is missing, of that class alone if it is wanted now."""
+        self._cancel_timer()
         wanted = [key for key, ready in self._ready.items() if len(ready) < self.count]
-        if not wanted:
+        if wanted_now:
+            wanted = [key for key in wanted if key == wanted_now]
+        if not wanted or self._filling is not None or self._closed:
             return
         key = wanted[-1]
         slot_class = self._classes[key]
@@ -265,7 +271,8 @@ class Slots:
             return
         slot.peer.subscribe(lambda message: self._enter(slot, message), lambda: self._lose(slot))
         order = _name_interfaces(slot_class.document)
-        slot.peer.send({"op": "stage", "folder": folder, "cgroup": path, **order})
+        message = {"op": "stage", "folder": folder, "cgroup": path, "rehearse": not wanted_now}
+        slot.peer.send({**message, **order})
         self._warming = asyncio.get_running_loop().create_task(warm_cgroups())
 
     def _enter(self, slot: _Slot, message: Message) -> None:

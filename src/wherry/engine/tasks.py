@@ -51,6 +51,11 @@ class Tasks:
         self._running.discard(task)
         _log_failure(task)
 
+    async def settle(self) -> None:
+        """Waits for what has been promised so far."""
+        if self._finishing:
+            await asyncio.wait(set(self._finishing))
+
     async def close(self, patience_s: float = 5.0) -> None:
         """Cancels what runs in the background, gives what was promised some time; waits for both."""
         for task in list(self._running):

@@ -28,6 +28,7 @@ class Context:
         "orders",
         "passwd",
         "proc_sys",
+        "rehearses",
         "report",
         "root",
         "sources",
@@ -49,6 +50,7 @@ class Context:
         self.joins: dict[str, int] = {}  # kind: namespace to enter
         self.mounts: dict[str, int] = {}  # destination: mount made there, for later steps
         self.orders: _socket.socket | None = None  # of an init that was made ahead
+        self.rehearses = False  # whether that has the time to
         self.in_user_namespace = False
         self.identity = Identity(0, 0, (), "/")
         self.passwd: list[PasswdEntry] | None = None

@@ -78,6 +78,7 @@ def launch(
     before_root: Callable[[int], None] | None = None,
     preserve: int = 0,
     orders: _socket.socket | None = None,
+    rehearses: bool = False,
 ) -> Launched:
     """Start a container; raises LaunchError, and then nothing of it is left, a cgroup made here included.
 
@@ -90,11 +91,13 @@ def launch(
     exec is done, and that waits for a byte in it; `outlive` lets the process live on when its parent
     ends; `before_root` is called with its pid before it has a root; `preserve` descriptors from 3 on stay open.
 
-    With `orders`, init's end of a connection, only what is made ahead is done (`runtime.staging`).
+    With `orders`, init's end of a connection, only what is made ahead is done (`runtime.staging`), and init
+    `rehearses` the rest.
     """
     context = Context()
     context.stdio = stdio
     context.orders = orders
+    context.rehearses = rehearses
     context.in_user_namespace = spec.namespace("user") is not None
     step = "plan"
     # Containers of a pod may share one: that of others is not ours to empty.

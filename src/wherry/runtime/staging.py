@@ -15,7 +15,7 @@ import _socket
 import contextlib
 import os
 
-from wherry.lib.jsonvalue import JsonObject, JsonValue, get_objects
+from wherry.lib.jsonvalue import JsonObject, JsonValue, get_bool, get_objects
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.context import Context
 from wherry.runtime.errors import LaunchError, StepError, describe_exception
@@ -59,9 +59,10 @@ class Stage:
 def stage(document: JsonObject, cgroup: Cgroup) -> Stage:
     """Makes an init as a child of the caller's parent; raises LaunchError, and then nothing of it is left.
 
-    `document` has `oci`, the class's part of a specification, and `interfaces`.
+    `document` has `oci`, the class's part of a specification, `interfaces`, and whether there is time to `rehearse`.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    rehearses = get_bool(document, "rehearse")
     try:
         launched = launch(
             parse_spec(document.get("oci")),
@@ -73,13 +74,15 @@ def stage(document: JsonObject, cgroup: Cgroup) -> Stage:
             ),
             for_parent=True,
             orders=theirs,
+            rehearses=rehearses,
         )
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-    rehearse()
+    if rehearses:
+        rehearse()
     return Stage(launched, cgroup, ours)
 
 

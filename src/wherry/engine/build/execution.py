@@ -47,6 +47,7 @@ from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import Attachment, ExitRecord, ShimHandle, ShimLaunchError, ShimRequest
 from wherry.engine.store import Store, Table
+from wherry.engine.tasks import Tasks
 from wherry.engine.warm import warm_cgroups
 from wherry.lib.ids import new_id
 from wherry.lib.jsonvalue import JsonObject, JsonValue
@@ -104,6 +105,7 @@ class Runner:
         self._cgroup_version = cgroup_version
         self._run = settings.run_dir / "build"
         self._machine = read_machine()
+        self._tasks = Tasks("build steps")
 
     async def start(self) -> None:
         """Kills the steps that an earlier engine left and removes what they had."""
@@ -226,6 +228,7 @@ class Runner:
         network = record.host_config.network_mode
         ours, theirs = socket.socketpair()
         reader: asyncio.Task[bytes] | None = None
+        release: asyncio.Task[None] | None = None
         try:
             endpoint, values = await self._networks.connect(record, network, EndpointConfig())
             record = replace(record, endpoints={network: endpoint})
@@ -242,7 +245,8 @@ class Runner:
                 await _kill(handle)
                 raise
             finally:
-                await asyncio.shield(handle.release())
+                release = asyncio.get_running_loop().create_task(handle.release())
+            # Ends when the root's mount has gone, and the next step can begin: the rest is freed meanwhile.
             tail = await reader
             return exit_record.exit_code, tail.decode(errors="replace")
         finally:
@@ -250,10 +254,23 @@ class Runner:
                 reader.cancel()
             ours.close()
             theirs.close()
+            self._tasks.promise(self._free(record, network, release), f"free {record.id}")
+
+    async def _free(
+        self, record: Container, network: str, release: asyncio.Task[None] | None
+    ) -> None:
+        try:
+            if release is not None:
+                await release
+        finally:
             self._resolvers.stop(record.id)
             await self._networks.disconnect(record, network)
-            with contextlib.suppress(EngineError):  # a full disk is not what the step failed of
-                self._journal.delete(record.id)
+        with contextlib.suppress(EngineError):  # a full disk is not what the step failed of
+            self._journal.delete(record.id)
+
+    async def settle(self) -> None:
+        """Waits until nothing is left of steps that have ended."""
+        await self._tasks.settle()
 
     async def _launch(self, request: ShimRequest) -> ShimHandle:
         try:

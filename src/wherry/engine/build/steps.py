@@ -97,7 +97,8 @@ class Steps:
         return solved
 
     async def close(self) -> None:
-        """After the last step: waits for the records, keeps what came from elsewhere, lets layers go."""
+        """After the last step: waits for its traces to go and for the records, keeps what came from elsewhere, lets layers go."""
+        await self._services.runner.settle()
         if self._recording:
             await asyncio.wait(self._recording)
         self._imported.keep(self.keys, self._services.cache)
@@ -151,7 +152,9 @@ class Steps:
         if found is not None:
             self._report(StepStarted(number=number, cached=True))
             return found
-        container = self._services.runner.reserve_id(step, self._options)
+        # One that has to wait for others keeps no slot from them.
+        is_late = self._services.working.locked()
+        container = new_id() if is_late else self._services.runner.reserve_id(step, self._options)
         for at in unpack:
             reference = step.mount_sources[at]
             if reference is not None:
