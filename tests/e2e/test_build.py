@@ -370,6 +370,19 @@ def test_cache_mounts_are_in_no_layer(engine: Engine, busybox: str, context: Pat
     assert output_of(engine, "cached") == "kept\n"
 
 
+def test_a_cache_mount_is_filled_wholly_or_not_at_all(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    text = (
+        f"FROM {busybox} AS from\nRUN mkdir /s && echo filled > /s/f\nFROM {busybox}\n"
+        "RUN --mount=type=cache,id=whole,target=/c,from=from,source={} cat /c/f\n"
+    )
+    write(context, text.format("/nope"))
+    assert "/nope" in refuse(engine, context)
+    write(context, text.format("/s"))
+    assert "filled" in build(engine, context)
+
+
 def test_binds_of_context_and_stages(engine: Engine, busybox: str, context: Path) -> None:
     write(
         context,

@@ -360,7 +360,11 @@ class Runner:
             elif mount.type == "cache":
                 path, is_new = await self.caches.take(mount, prepared)
                 if is_new and number in sources:
-                    await self._fill_cache(path, sources[number], mount.source, folder)
+                    try:
+                        await self._fill_cache(path, sources[number], mount.source, folder)
+                    except BaseException:
+                        self._workspace.discard(path)  # half of it is not what the mount asks for
+                        raise
                 prepared.mounts.append(bind(str(path), target, read_only=mount.read_only))
                 prepared.targets.append(target)
             elif mount.type == "bind":
