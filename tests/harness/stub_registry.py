@@ -226,6 +226,11 @@ class Cutter:
                         if budget is not None and counted and len(data) >= budget:
                             (upstream if source is client else client).sendall(data[:budget])
                             self.cuts += 1
+                            if self._upwards:
+                                # Not before the registry has taken in what it got: the client asks for it next.
+                                upstream.shutdown(socket.SHUT_WR)
+                                while upstream.recv(65536):
+                                    pass
                             # SO_LINGER 0 makes close() a reset.
                             client.setsockopt(
                                 socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
