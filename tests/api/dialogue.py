@@ -13,7 +13,7 @@ from wherry.api.router import Route, Router
 from wherry.api.server import Application, HttpConnection
 
 PRODUCT = "Wherry/test (linux)"
-DEADLINE_S = 5.0
+DEADLINE_S = 60.0
 
 
 def build_application(routes: Iterable[Route]) -> Application:

@@ -381,7 +381,7 @@ def test_a_wait_is_given_up_with_its_client() -> None:
         import os
 
         os.close(fake.spare)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not fake.waiter.closed:  # noqa: ASYNC110 - the fake has no event for it
                 await asyncio.sleep(0)
 

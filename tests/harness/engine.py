@@ -21,9 +21,9 @@ from tests.harness.traces import Claim
 from wherry.kernel.netlink.rtnl import Rtnl
 
 REPOSITORY = Path(__file__).parents[2]
-START_DEADLINE_S = 30.0
-COMMAND_DEADLINE_S = 60.0
-SETTLE_S = 10.0
+START_DEADLINE_S = 60.0
+COMMAND_DEADLINE_S = 120.0
+SETTLE_S = 60.0
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 

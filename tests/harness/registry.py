@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 USER, PASSWORD = "wherry", "secret"
 # crypt("secret", "$2y$05$…"): docker-registry takes bcrypt only.
 _HTPASSWD = f"{USER}:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"

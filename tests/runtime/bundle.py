@@ -18,7 +18,7 @@ from wherry.runtime.launch import Launched, execute, launch
 from wherry.runtime.root import OverlayRoot, Root
 from wherry.runtime.spec import parse_process, parse_spec
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 CAPABILITIES = [
     f"CAP_{name}"
     for name in [

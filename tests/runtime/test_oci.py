@@ -14,7 +14,7 @@ import pytest
 from tests.runtime.bundle import docker_spec, make_busybox, need_controllers
 
 PROGRAM = Path(__file__).parents[2] / "src/wherry/runtime/main.py"
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Oci:

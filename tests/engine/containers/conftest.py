@@ -16,7 +16,7 @@ from tests.harness.traces import Claim
 from wherry.kernel.netlink.rtnl import Rtnl
 
 CGROUPS = Path("/sys/fs/cgroup")
-SETTLE_S = 10.0
+SETTLE_S = 60.0
 
 
 @dataclass(frozen=True)

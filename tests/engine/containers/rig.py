@@ -25,7 +25,7 @@ from wherry.engine.volumes import Volumes
 from wherry.model.container import ContainerConfig, ContainerId, ExecConfig, HostConfig
 from wherry.model.errors import NoSuchImage
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 @dataclass(slots=True)

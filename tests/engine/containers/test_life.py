@@ -227,7 +227,7 @@ def test_an_exec_that_its_engine_could_not_store_ends_for_its_client(place: Plac
             async with running_rig(place.folder, place.tag) as rig:
                 ours.setblocking(False)
                 ours.shutdown(socket.SHUT_WR)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     assert await asyncio.get_running_loop().sock_recv(ours, 100) == b""
                 await rig.services.containers.remove(identity, force=True)
 

@@ -249,7 +249,7 @@ def test_a_pull_that_is_closed_stops_its_download_but_not_the_others(images: Fak
                 break
         staying = asyncio.create_task(_collect(services, reference))
         running = services.downloads._running
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(len(download.watchers) for download in running.values()) < 2:  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0)
         await leaving.aclose()

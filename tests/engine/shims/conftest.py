@@ -27,7 +27,7 @@ from wherry.engine.shims import (
 )
 from wherry.logs.reader import LogReader
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 CGROUPS = Path("/sys/fs/cgroup")
 CAPABILITIES = ("CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT")
 
@@ -334,7 +334,7 @@ def play(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> Calla
     return play_story
 
 
-async def wait_until(condition: Callable[[], bool], patience_s: float = 10.0) -> None:
+async def wait_until(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
     """For what nobody announces: asks again until the deadline."""
     async with asyncio.timeout(patience_s):
         while not condition():  # noqa: ASYNC110 # there is no event to wait for

@@ -14,7 +14,7 @@ from wherry.engine.resolvers import Resolvers
 from wherry.model.container import Container, ContainerConfig, ContainerId, HostConfig
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class NoNames:

@@ -105,7 +105,7 @@ def test_worker_that_dies_is_noticed(tmp_path: Path) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - neither folders nor /proc wake anybody
             await asyncio.sleep(0.01)
 

@@ -67,7 +67,7 @@ def test_a_worker_that_died_while_it_waited_is_replaced() -> None:
     async def work(pool: WorkerPool) -> None:
         await pool.run(TARGET, None)
         os.kill(workers()[0], 9)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while next(iter(pool._idle)).returncode is None:  # noqa: ASYNC110 - nor does a Process
                 await asyncio.sleep(0)
         assert await pool.run(TARGET, None) is False
@@ -78,7 +78,7 @@ def test_a_worker_that_died_while_it_waited_is_replaced() -> None:
 def test_an_idle_worker_ends() -> None:
     async def work(pool: WorkerPool) -> None:
         await pool.run(TARGET, None)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while workers():  # noqa: ASYNC110 - /proc wakes nobody
                 await asyncio.sleep(0.01)
 
@@ -88,7 +88,7 @@ def test_an_idle_worker_ends() -> None:
 def test_a_cancelled_caller_ends_its_worker() -> None:
     async def work(pool: WorkerPool) -> None:
         running = asyncio.ensure_future(pool.run("builtins:eval", "while"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not workers():  # noqa: ASYNC110 - /proc wakes nobody
                 await asyncio.sleep(0.001)
         running.cancel()

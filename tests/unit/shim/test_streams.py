@@ -77,7 +77,7 @@ class Harness:
         self._sockets.append(ours)
         return ours
 
-    def run_until(self, condition: Callable[[], bool], patience_s: float = 5.0) -> None:
+    def run_until(self, condition: Callable[[], bool], patience_s: float = 60.0) -> None:
         """Lets the loop work, and fails when what is expected does not come."""
         failed = False
 
