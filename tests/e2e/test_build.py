@@ -507,6 +507,7 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
             """Quiet."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = False  # those are not waited for when it closes
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

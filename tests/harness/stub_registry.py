@@ -98,11 +98,12 @@ class StubRegistry:
                 return
 
         class Server(ThreadingHTTPServer):
+            daemon_threads = False  # those are not waited for when it closes
+
             def handle_error(self, request: object, client_address: object) -> None:
                 """Clients that go away are what these tests are about."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property
