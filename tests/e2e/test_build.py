@@ -820,6 +820,43 @@ def test_copies_onto_what_is_there(engine: Engine, busybox: str, context: Path) 
     assert "cannot copy to non-directory: /x" in refuse(engine, context)
 
 
+def test_links_and_times_of_what_is_copied(
+    engine: Engine, busybox: str, context: Path, client: str
+) -> None:
+    (context / "d" / "sub").mkdir(parents=True)
+    (context / "d" / "one").write_text("x" * 1000)
+    (context / "d" / "sub" / "two").hardlink_to(context / "d" / "one")
+    with tarfile.open(context / "packed.tar", "w") as archive:
+        for name, kind in (("late", tarfile.DIRTYPE), ("late/file", tarfile.REGTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.mtime = kind, 0o755, 1000
+            archive.addfile(entry)
+    for path in (context / "d" / "one", context / "d" / "sub", context / "d"):
+        os.utime(path, (1000, 1000))
+    write(
+        context,
+        f"FROM {busybox} AS from\nRUN mkdir /s /s/t && echo s > /s/a && ln /s/a /s/t/b && touch -d @2000 /s/t /s\n"
+        f"FROM {busybox}\nCOPY d /ctx/\nCOPY --from=from /s /st/\nADD packed.tar /\nCOPY --from=from --chown=3 /s /tmp/\n"
+        "CMD stat -c '%n %h %Y' /ctx /ctx/one /ctx/sub /ctx/sub/two /st /st/a /st/t /st/t/b /late | sort;"
+        " stat -c '%h %u' /tmp/t/b\n",
+    )
+    build(engine, context, "-q", "-t", "names", client=client)
+    # As BuildKit: names of one file stay so, and a folder has the time that it had.
+    lines = output_of(engine, "names").splitlines()
+    assert {line.split()[0]: line.split()[1:] for line in lines[:-1]} == {
+        "/ctx": ["3", "1000"],
+        "/ctx/one": ["2", "1000"],
+        "/ctx/sub": ["2", "1000"],
+        "/ctx/sub/two": ["2", "1000"],
+        "/late": ["2", "1000"],
+        "/st": ["3", "2000"],
+        "/st/a": ["2", lines[6].split()[2]],
+        "/st/t": ["2", "2000"],
+        "/st/t/b": ["2", lines[6].split()[2]],
+    }
+    assert lines[-1].endswith(" 3")
+
+
 def test_folders_on_the_way_of_a_copy(engine: Engine, busybox: str, context: Path) -> None:
     with tarfile.open(context / "packed.tar", "w") as archive:
         entry = tarfile.TarInfo("inner/file")

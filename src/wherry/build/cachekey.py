@@ -14,7 +14,7 @@ from dataclasses import asdict
 from wherry.build.plan import CopyStep, RunStep, WorkdirStep
 from wherry.lib.jsonvalue import JsonValue
 
-VERSION = 3  # a change of what a step produces changes all keys
+VERSION = 4  # a change of what a step produces changes all keys
 
 
 def digest_of(document: JsonValue) -> str:

@@ -62,6 +62,7 @@ RESOLVE_INSIDE = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_LINKS = 40
+MAX_LINKED = 256  # files with several names that are remembered at a time
 ARCHIVE_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 PIECE = 1 << 20
 # The decompressor imports these when it meets such an archive, which is too late once imports are forbidden.
@@ -118,6 +119,8 @@ class _Copier:
         self._upper = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if upper else -1
         self._direct: set[int] = set()
         self._is_stale = False
+        self._folder_times: list[tuple[str, int]] = []
+        self._linked: dict[tuple[int, int], tuple[int, str, str]] = {}
         self.destination = get_str(request, "destination")
         self.content = hashlib.sha256()
         self.count = 0
@@ -393,6 +396,8 @@ class _Copier:
                     self._put_row(tar, folder, name, first)
                 else:
                     self._put_rows(tar, folder, [_Row(row) for row in rows])
+                    if first.mtime_ns > 0:
+                        self._set_times(folder, first.mtime_ns)
             finally:
                 self._close(folder)
         finally:
@@ -492,6 +497,11 @@ class _Copier:
                     return False
                 first = False
                 self._unpack_member(reader, member)
+            for target, mtime_ns in reversed(self._folder_times):
+                fd_of_folder = self.open_directory(target)
+                self._set_times(fd_of_folder, mtime_ns)
+                os.close(fd_of_folder)
+            self._folder_times.clear()
             if first and head[257:262] != b"ustar":
                 return False  # compressed, but nothing like a tar in it
         except (TarError, ValueError):
@@ -513,6 +523,7 @@ class _Copier:
             try:
                 if path != "/":
                     self._finish_as_it_is(fd, mode, uid, gid, mtime_ns)
+                    self._folder_times.append((target, mtime_ns))  # set when all is in it
             finally:
                 os.close(fd)
             return
@@ -619,6 +630,7 @@ class _Copier:
                     directory = os.open(f"/proc/self/fd/{source}", DIRECTORY_FLAGS)
                     try:
                         self._copy_folder(directory, folder, "")
+                        self._set_times(folder, status.st_mtime_ns)
                     finally:
                         os.close(directory)
                 else:
@@ -627,6 +639,25 @@ class _Copier:
                 self._close(folder)
         finally:
             os.close(source)
+            for fd, _, _ in self._linked.values():
+                os.close(fd)
+            self._linked.clear()
+
+    def _link(self, inode: tuple[int, int], folder: int, name: str, relative: str) -> bool:
+        """Whether the file was made as another name of a file that this source had before."""
+        if inode not in self._linked:
+            return False
+        source, known, first = self._linked[inode]
+        self._unlink(folder, name)
+        try:
+            os.link(known, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            # One is written below the mount and the other through it, or there are too many.
+            if error.errno in {errno.EXDEV, errno.EMLINK}:
+                return False
+            raise
+        self.content.update(os.fsencode(f"{relative}\0h{first}\n"))
+        return True
 
     def _copy_folder(self, source: int, target: int, prefix: str) -> None:
         for name in sorted(os.listdir(source)):
@@ -678,6 +709,11 @@ class _Copier:
             self.content.update(os.fsencode(f"{relative}\0l{link}{owner}\n"))
             self._symlink(folder, name, link, *owner, status.st_mtime_ns)
         elif stat.S_ISREG(mode):
+            inode = (status.st_dev, status.st_ino)
+            if self._link(inode, folder, name, relative):
+                return
+            if status.st_nlink > 1 and len(self._linked) < MAX_LINKED:
+                self._linked.setdefault(inode, (os.dup(folder), name, relative))
             fd = os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC)
             out = self._create(folder, name)
             try:

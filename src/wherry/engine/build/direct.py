@@ -33,7 +33,7 @@ from wherry.lib.jsonvalue import (
     get_str,
     get_strings,
 )
-from wherry.lib.tar.reader import DIRECTORY, FIFO, REGULAR, SYMLINK
+from wherry.lib.tar.reader import DIRECTORY, FIFO, HARD_LINK, REGULAR, SYMLINK
 from wherry.lib.tar.writer import TarWriter
 from wherry.lib.worker import Report
 from wherry.runtime.root import OverlayRoot, open_root
@@ -53,6 +53,7 @@ class _Item:
     __slots__ = (
         "data",
         "gid",
+        "job",
         "kind",
         "link",
         "mode",
@@ -70,9 +71,16 @@ class _Item:
         self.mtime_ns = mtime_ns
         self.size = 0
         self.link = b""
-        self.source = -1
+        self.job = self.source = -1
         self.offset = 0
         self.data = b""
+
+    def inode(self) -> tuple[int, ...]:
+        """The same for two names of one file of the context, as one COPY has them."""
+        attributes = (self.mode, self.uid, self.gid, self.mtime_ns)
+        return (
+            (self.job, self.source, self.offset, *attributes) if self.source >= 0 else (id(self),)
+        )
 
 
 @confined
@@ -101,6 +109,7 @@ class _Plan:
         self._root = open_root(OverlayRoot(get_strings(request, "lowers")))
         self._sources: dict[str, int] = {}
         self._new: set[str] = set()
+        self._job = 0
         self._destination = get_str(request, "destination")
         self._parents = get_bool(request, "parents")
         epoch = get_int(request, "epoch", -1)
@@ -193,6 +202,7 @@ class _Plan:
 
     def add(self, job: JsonObject) -> None:
         """One source."""
+        self._job += 1
         name = get_str(job, "name")
         if get_str(job, "kind") == "inline":
             data = os.fsencode(get_str(job, "content"))
@@ -218,6 +228,8 @@ class _Plan:
         for raw in rows[1:]:
             row = _row(raw)
             self._put_row(posixpath.join(folder, row[0]), source, row)
+        if folder in self._new and first[6] > 0:
+            self.items[folder].mtime_ns = self._time(first[6])
 
     def _target(self, name: str, parent: str) -> str:
         """The path of a file."""
@@ -252,6 +264,7 @@ class _Plan:
             item.mode = self._mode(mode, is_directory=False)
         if kind == "f":
             item.source, item.offset, item.size = source, offset, size
+            item.job = self._job
         self._put(path, item)
 
     def _put(self, path: str, item: _Item) -> None:
@@ -289,8 +302,14 @@ class _Plan:
         try:
             with os.fdopen(fd, "wb", buffering=PIECE) as out:
                 writer = TarWriter(out.write)
+                names: dict[tuple[int, ...], str] = {}
                 for path in sorted(self.items, key=lambda path: path.split("/")):
-                    _write_item(writer, os.fsencode(path), self.items[path])
+                    item = self.items[path]
+                    first = names.setdefault(item.inode(), path) if item.size else path
+                    if first == path:
+                        _write_item(writer, os.fsencode(path), item)
+                    else:
+                        writer.member(os.fsencode(path), kind=HARD_LINK, link=os.fsencode(first))
                 writer.close()
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             failures.append(error)
