@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wherry.engine.build.attributes import CopyError, find_owner, folder_mode, parse_mode
-from wherry.engine.build.copying import DIRECTORY_FLAGS, RESOLVE_INSIDE
+from wherry.engine.build.copying.target import DIRECTORY_FLAGS, RESOLVE_INSIDE
 from wherry.image.layer.build import PendingLayer
 from wherry.image.layer.confine import confined
 from wherry.kernel import syscalls
