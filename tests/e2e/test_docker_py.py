@@ -238,3 +238,20 @@ def test_a_pool_of_ipv6_where_it_is_off_is_kept_and_not_used(sdk: docker.DockerC
     assert b"2001:389" not in container.logs()
     endpoint = sdk.api.inspect_container(container.id)["NetworkSettings"]["Networks"]["six"]
     assert endpoint["IPAMConfig"] == {"IPv6Address": "2001:389::f00d"}
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_load_whose_answer_nobody_reads(sdk: docker.DockerClient, *, quiet: bool) -> None:
+    with io.BytesIO(b"FROM busybox\nRUN dd if=/dev/urandom of=/noise bs=1M count=20") as source:
+        sdk.images.build(fileobj=source, tag="loaded")
+    archive = b"".join(sdk.images.get("loaded").save(named=True))
+    sdk.images.remove("loaded")
+    sdk.api.prune_builds()
+    events = sdk.events(decode=True, filters={"type": "image", "event": "load"})
+    try:
+        sdk.api.load_image(archive, quiet=quiet).close()  # as docker-squash does
+        assert next(events)["Action"] == "load"
+    finally:
+        events.close()
+    assert sdk.images.get("loaded").tags == ["loaded:latest"]
+    sdk.images.remove("loaded")

@@ -594,3 +594,19 @@ def test_requests_that_name_nothing(api: Api) -> None:
             400,
             'invalid name or ID supplied: ""',
         )
+
+
+def test_a_load_asks_for_its_body_before_it_answers(engine: Engine, busybox: str) -> None:
+    archive = engine.docker_bytes("save", busybox)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(engine.socket))
+        client.sendall(
+            b"POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\n"
+            b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(archive)
+        )
+        with client.makefile("rb") as answer:
+            assert answer.readline() == b"HTTP/1.1 100 Continue\r\n"
+            assert answer.readline() == b"\r\n"
+            client.sendall(archive)
+            assert answer.readline() == b"HTTP/1.1 200 OK\r\n"

@@ -12,6 +12,7 @@ passes through here. On TLS (`tls.py`) the shim gets one end of a socket pair in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -417,6 +418,7 @@ class HttpConnection(asyncio.Protocol):
     async def _send_answer(self, answer: Answer, head: Head) -> None:
         if isinstance(answer, Hijacked) or self._state in {_State.HIJACKED, _State.CLOSED}:
             return
+        self._expects_continue = False  # it would stand inside the answer
         if self._body is not None and not self._body.is_finished:
             # The rest of the body is not worth reading; where it ends is then unknown.
             head.keep_alive = False
@@ -460,13 +462,16 @@ class HttpConnection(asyncio.Protocol):
             if not chunk:
                 continue
             if self._state is _State.CLOSED:
+                if self._match is not None and not self._match.route.cancel:
+                    continue  # to its end, with nobody to tell
                 raise ClientGone("the client has gone")
             if chunked:
                 self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             else:
                 self._transport.write(chunk)
             if self._writing_paused:
-                await self._drain()
+                with contextlib.suppress(ClientGone):  # the next chunk is told
+                    await self._drain()
         if self._state is not _State.CLOSED and chunked:
             self._transport.write(b"0\r\n\r\n")
 

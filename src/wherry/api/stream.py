@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from wherry.api.errors import find_status
-from wherry.api.message import MULTIPLEXED_STREAM, RAW_STREAM, Request, encode_json
+from wherry.api.message import (
+    MULTIPLEXED_STREAM,
+    RAW_STREAM,
+    ClientGone,
+    Request,
+    encode_json,
+)
 from wherry.engine.streams import ClientStream, Hijack
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import EngineError
@@ -17,6 +24,8 @@ from wherry.model.progress import Progress
 from wherry.wire.system import JsonErrorDetail, ProgressDetail, StreamLine
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 _MULTIPLEXED_SINCE = (1, 42)
 
@@ -101,6 +110,8 @@ async def stream_progress(records: AsyncIterator[Progress]) -> AsyncIterator[byt
     try:
         async for record in records:
             yield encode_progress(record)
+    except ClientGone:
+        raise
     except EngineError as exc:
         yield encode_error(exc)
     except Exception as exc:
@@ -108,10 +119,8 @@ async def stream_progress(records: AsyncIterator[Progress]) -> AsyncIterator[byt
         yield encode_error(exc)
 
 
-async def prefetch(
-    records: AsyncIterator[Progress],
-) -> AsyncIterator[Progress]:
-    """The same records, once the first one has come: until then an error still chooses the status."""
+async def prefetch(records: AsyncIterator[Item]) -> AsyncIterator[Item]:
+    """The same items, once the first one has come: until then an error still chooses the status."""
     try:
         first = await anext(records)
     except StopAsyncIteration:
@@ -119,7 +128,7 @@ async def prefetch(
     return _chain(first, records)
 
 
-async def _chain(first: Progress | None, rest: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
+async def _chain(first: Item | None, rest: AsyncIterator[Item]) -> AsyncIterator[Item]:
     if first is not None:
         yield first
     async for record in rest:

@@ -75,7 +75,7 @@ class ImageRoutes:
             Route("GET", "/images/search", self.search),
             Route("GET", "/images/get", self.save, cancel=True),
             Route("POST", "/images/create", self.create, cancel=True),
-            Route("POST", "/images/load", self.load, cancel=True),
+            Route("POST", "/images/load", self.load),
             Route("POST", "/images/prune", self.prune),
             Route("GET", f"{one}/json", self.inspect),
             Route("GET", f"{one}/history", self.history),
@@ -173,7 +173,8 @@ class ImageRoutes:
             quiet=request.query.flag("quiet"),
             platform=parse_platform_parameter(request.query),
         )
-        return StreamResponse(stream_progress(progress), JSON_TYPE)
+        # The head comes with the first line: docker-py takes it for the end of the load and reads no further.
+        return StreamResponse(await prefetch(stream_progress(progress)), JSON_TYPE)
 
     async def save(self, request: Request) -> Answer:
         """GET /images/get and /images/{name}/get."""

@@ -79,9 +79,13 @@ async def _run_load(
     reader, writer = open_pipe()
     worker = asyncio.ensure_future(work(reader))
     feeder = asyncio.ensure_future(feed_pipe(writer, stream))
+    # Half an archive is not worth a worker: of many clients that break off none may wait for one.
+    feeder.add_done_callback(lambda fed: worker.cancel() if _has_failed(fed) else None)
     try:
         while (line := await lines.get()) is not None:
             yield line
+        if _has_failed(feeder):
+            await feeder
         result = await worker
         await feeder
     finally:
@@ -91,6 +95,10 @@ async def _run_load(
     if not isinstance(result, list):
         raise BadContent("the archive holds no images")
     yield [document for document in result if isinstance(document, dict)]
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 async def _make_known(
