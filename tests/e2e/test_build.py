@@ -857,6 +857,22 @@ def test_links_and_times_of_what_is_copied(
     assert lines[-1].endswith(" 3")
 
 
+def test_names_of_one_file_onto_folders_that_are_there(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    write(
+        context,
+        f"FROM {busybox} AS from\nRUN mkdir -p /s/a /s/b /s/c /s/aa && cd /s && echo X > a/f && echo Y > b/f"
+        " && ln a/f c/g && ln a/f c/h && echo Z > aa/one && ln aa/one c/i && ln aa/one c/j\n"
+        f"FROM {busybox}\nRUN mkdir -p /d/b /d/c && ln -s b /d/a && touch /d/b/old /d/c/old\n"
+        "COPY --from=from /s /d/\n"
+        "CMD cd /d; cat b/f c/g c/h aa/one c/i c/j; stat -c %h c/g c/h c/i c/j\n",
+    )
+    build(engine, context, "-q", "-t", "onto")
+    # a/f went where b/f was written after it; aa is new, and what is in it cannot be linked to from c.
+    assert output_of(engine, "onto").split() == [*"YXXZZZ", *"2222"]
+
+
 def test_folders_on_the_way_of_a_copy(engine: Engine, busybox: str, context: Path) -> None:
     with tarfile.open(context / "packed.tar", "w") as archive:
         entry = tarfile.TarInfo("inner/file")

@@ -32,7 +32,7 @@ class TreeCopier:
     def __init__(self, target: Target, excludes: IgnoreMatcher) -> None:
         self._target = target
         self._excludes = excludes
-        self._linked: dict[tuple[int, int], tuple[int, str, str]] = {}
+        self._linked: dict[tuple[int, int], tuple[int, str]] = {}
         self.content = hashlib.sha256()
 
     def copy(self, job: JsonObject) -> None:
@@ -90,7 +90,7 @@ class TreeCopier:
                 self._target.release(folder)
         finally:
             os.close(source)
-            for fd, _, _ in self._linked.values():
+            for fd, _ in self._linked.values():
                 os.close(fd)
             self._linked.clear()
 
@@ -98,13 +98,15 @@ class TreeCopier:
         """Whether the file was made as another name of a file that this source had before."""
         if inode not in self._linked:
             return False
-        source, known, first = self._linked[inode]
+        known, first = self._linked[inode]
         self._target.unlink(folder, name)
         try:
-            os.link(known, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+            # By its descriptor: its name may be another file's by now, through a link between folders of the target.
+            os.link(f"/proc/self/fd/{known}", name, dst_dir_fd=folder)
         except OSError as error:
-            # One is written below the mount and the other through it, or there are too many.
-            if error.errno in {errno.EXDEV, errno.EMLINK}:
+            # It has no name any more, is written below the mount and this one through it, or has too many names.
+            if error.errno in {errno.ENOENT, errno.EXDEV, errno.EMLINK}:
+                os.close(self._linked.pop(inode)[0])
                 return False
             raise
         self.content.update(os.fsencode(f"{relative}\0h{first}\n"))
@@ -163,11 +165,11 @@ class TreeCopier:
             inode = (status.st_dev, status.st_ino)
             if self._link(inode, folder, name, relative):
                 return
-            if status.st_nlink > 1 and len(self._linked) < MAX_LINKED:
-                self._linked.setdefault(inode, (os.dup(folder), name, relative))
             fd = os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC)
             out = self._target.create(folder, name)
             try:
+                if status.st_nlink > 1 and len(self._linked) < MAX_LINKED:
+                    self._linked[inode] = (os.dup(out), relative)
                 digest = _transfer_hashed(fd, out)
                 self.content.update(os.fsencode(f"{relative}\0f{mode:o}{digest}{owner}\n"))
                 _copy_xattrs(fd, out)
