@@ -211,6 +211,8 @@ class Slots:
             self._filling = None
         if not slot.filled.done():
             slot.filled.set_result(None)
+        if slot.container_id in self._ending:
+            return  # its shim has ended meanwhile
         self._ending[slot.container_id] = asyncio.get_running_loop().create_task(self._end(slot))
 
     async def _end(self, slot: _Slot) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import os
 import secrets
@@ -296,6 +297,21 @@ def test_a_slot_that_ends_before_its_start(play: Play) -> None:
             kill_now(pid)
         assert await bench.run("echo", "hi", container_id=container_id or "") == (0, "hi\n")
         await bench.fill_slots()
+
+    play(story)
+
+
+def test_a_slot_that_ends_as_it_is_dropped(play: Play) -> None:
+    async def story(bench: Bench) -> None:
+        failures: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failures.append(what))
+        for pid in bench.forked_pids():
+            kill_now(pid)
+        # The loop hears of both in one turn.
+        await asyncio.create_task(bench.shims.close())
+        await wait_until(lambda: not bench.slot_ids())
+        gc.collect()
+        assert failures == []
 
     play(story)
 
