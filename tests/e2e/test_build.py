@@ -370,6 +370,20 @@ def test_cache_mounts_are_in_no_layer(engine: Engine, busybox: str, context: Pat
     assert output_of(engine, "cached") == "kept\n"
 
 
+def test_steps_that_share_a_cache_mount_find_it_filled(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    count = "RUN --mount=type=cache,id=both,target=/c,from=from,source=/s ls /c | wc -l > /n"
+    write(
+        context,
+        f"FROM {busybox} AS from\nRUN mkdir /s && cd /s && for i in $(seq 3000); do echo $i > $i; done\n"
+        f"FROM {busybox} AS one\n{count}\nFROM {busybox} AS two\n{count}; :\n"
+        f"FROM {busybox}\nCOPY --from=one /n /one\nCOPY --from=two /n /two\nCMD cat /one /two\n",
+    )
+    build(engine, context, "-q", "-t", "both")
+    assert output_of(engine, "both").split() == ["3000", "3000"]
+
+
 def test_a_cache_mount_is_filled_wholly_or_not_at_all(
     engine: Engine, busybox: str, context: Path
 ) -> None:

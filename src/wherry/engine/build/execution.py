@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from wherry.build.plan import RunStep
@@ -358,13 +359,10 @@ class Runner:
                 prepared.mounts.append(tmpfs(mount, target))
                 prepared.targets.append(target)
             elif mount.type == "cache":
-                path, is_new = await self.caches.take(mount, prepared)
-                if is_new and number in sources:
-                    try:
-                        await self._fill_cache(path, sources[number], mount.source, folder)
-                    except BaseException:
-                        self._workspace.discard(path)  # half of it is not what the mount asks for
-                        raise
+                fill = None
+                if number in sources:
+                    fill = partial(self._fill_cache, sources[number], mount.source, folder)
+                path = await self.caches.take(mount, prepared, folder / f"cache-{number}", fill)
                 prepared.mounts.append(bind(str(path), target, read_only=mount.read_only))
                 prepared.targets.append(target)
             elif mount.type == "bind":
@@ -407,7 +405,7 @@ class Runner:
         make_folders(scratch.parent, (scratch.name,))
         return (await self._workspace.read_only(source, scratch)).lowers
 
-    async def _fill_cache(self, path: Path, source: Chain | Path, inner: str, folder: Path) -> None:
+    async def _fill_cache(self, source: Chain | Path, inner: str, folder: Path, path: Path) -> None:
         lowers = await self._trees(source, folder / "cache-source")
         await run_worker(
             "wherry.engine.build.copying:copy",

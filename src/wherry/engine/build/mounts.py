@@ -16,7 +16,7 @@ import posixpath
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,8 +111,18 @@ class CacheFolders:
             last_used=changed,
         )
 
-    async def take(self, mount: RunMount, prepared: Prepared) -> tuple[Path, bool]:
-        """The folder of the mount, locked as its sharing asks, and whether it is new."""
+    async def take(
+        self,
+        mount: RunMount,
+        prepared: Prepared,
+        new: Path,
+        fill: Callable[[Path], Awaitable[None]] | None,
+    ) -> Path:
+        """The folder of the mount, locked as its sharing asks.
+
+        One that is not there is made as `new`, and in its place when it is filled: no other step, and no engine
+        after a crash, finds half of it.
+        """
         identity = mount.id or posixpath.normpath(mount.target)
         name = hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
         if mount.sharing == "locked":
@@ -126,14 +136,16 @@ class CacheFolders:
         self._users[name] += 1
         prepared.undo.append(lambda: self._users.subtract([name]))
         path = self.folder / name
-        try:
-            path.mkdir(mode=0o755)
-        except FileExistsError:
-            return path, False
-        path.chmod(0o755 if mount.mode is None else mount.mode & 0o7777)
-        os.chown(path, mount.uid or 0, mount.gid or 0)
-        (self.folder / f"{name}.id").write_text(identity, errors="surrogateescape")
-        return path, True
+        async with self._lock_of(f"{name}/new"):
+            if not os.access(path, os.F_OK):
+                os.mkdir(new, 0o755)
+                os.chmod(new, 0o755 if mount.mode is None else mount.mode & 0o7777)
+                os.chown(new, mount.uid or 0, mount.gid or 0)
+                if fill is not None:
+                    await fill(new)
+                (self.folder / f"{name}.id").write_text(identity, errors="surrogateescape")
+                os.rename(new, path)
+        return path
 
     def _lock_of(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
