@@ -369,8 +369,8 @@ class Builder:
 
     async def usage(self) -> list[CacheItem]:
         """What the cache holds."""
+        folders = await self._runner.caches.items()
         in_use = {key for build in self._going_on for key in build.keys}
-        folders = await asyncio.to_thread(self._runner.caches.items)
         return [*self._cache.items(in_use), *folders]
 
     async def prune(self, options: PruneOptions) -> tuple[list[str], int]:

@@ -17,7 +17,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wherry.build.instructions.run_mount import RunMount
@@ -80,9 +80,17 @@ class CacheFolders:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
 
-    def items(self) -> list[CacheItem]:
-        """All that are there. Blocking."""
-        found = [self._item(entry) for entry in sorted(self.folder.iterdir()) if entry.is_dir()]
+    async def items(self) -> list[CacheItem]:
+        """All that are there; which of them are in use is so when this returns."""
+        found = await asyncio.to_thread(self._items)
+        return [replace(item, in_use=self._users[item.key] > 0) for item in found]
+
+    def _items(self) -> list[CacheItem]:
+        found: list[CacheItem] = []
+        for entry in sorted(self.folder.iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+                if entry.is_dir():
+                    found.append(self._item(entry))
         return [item for item in found if item.size_bytes or item.kind == "exec.cachemount"]
 
     def _item(self, entry: Path) -> CacheItem:
@@ -105,7 +113,6 @@ class CacheFolders:
             is_folder=True,
             kind=kind,
             description=description,
-            in_use=self._users[entry.name] > 0,
             size_bytes=total,
             created=changed,
             last_used=changed,
