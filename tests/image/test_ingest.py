@@ -104,6 +104,22 @@ def test_an_earlier_attempt_counts(run: Run, images: Images) -> None:
     assert images.has_layer(digest_of(LAYER))
 
 
+def test_a_worker_may_be_done_before_it_is_told_that_all_is_there(run: Run, images: Images) -> None:
+    descriptor = describe(PACKED)
+    partial = images.partial_path(descriptor.digest)
+    partial.write_bytes(PACKED)
+
+    async def story() -> None:
+        ingest = images.begin_layer(descriptor, digest_of(LAYER))
+        ingest.advance(len(PACKED))
+        while partial.exists():  # noqa: ASYNC110 - the worker tells this to nobody
+            await asyncio.sleep(0.01)
+        await ingest.finish()
+
+    run(story())
+    assert images.has_layer(digest_of(LAYER))
+
+
 def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(
     run: Run, images: Images
 ) -> None:

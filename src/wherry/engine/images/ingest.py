@@ -93,7 +93,10 @@ class Ingest:
             remove_tree(folder)
 
     async def _say_final(self) -> None:
-        message = struct.pack("=Q", self._partial.stat().st_size)
+        try:
+            message = struct.pack("=Q", self._partial.stat().st_size)
+        except FileNotFoundError:
+            return  # the worker had all of it, and has made it the blob
         while not self._task.done():
             try:
                 os.write(self._writer, message)
