@@ -55,6 +55,7 @@ from wherry.network.ipam import (
     pool_errors,
 )
 from wherry.network.ports import parse_container_port, reserve_port
+from wherry.network.turn import subnet_turn
 
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_OPTION = "com.docker.network.bridge."
@@ -142,13 +143,14 @@ class Networks:
         """Makes the predefined networks, all bridges and the firewall table. Raises Internal."""
         for _, record in list(self._table.items()):
             self._live[record.id] = _Live(record)
-        for name, driver in PREDEFINED.items():
-            if self._find_by_name(name) is None:
-                self._add(self._build_predefined(name, driver))
         try:
-            for live in self._live.values():
-                if live.record.bridge:
-                    self._ensure_bridge(live)
+            async with subnet_turn():
+                for name, driver in PREDEFINED.items():
+                    if self._find_by_name(name) is None:
+                        self._add(self._build_predefined(name, driver))
+                for live in self._live.values():
+                    if live.record.bridge:
+                        self._ensure_bridge(live)
             _write_sysctl("net/ipv4/ip_forward", "1")
             self._load_firewall()
         except OSError as exc:
@@ -305,40 +307,39 @@ class Networks:
             raise Forbidden(f"operation is not permitted on predefined {name} network ")
         if not name.strip():
             raise InvalidArgument("invalid name: name is empty")
-        if self._find_by_name(name) is not None:
-            raise Conflict(f"network with name {name} already exists")
         if driver in {"host", "null"}:
             raise Forbidden(f'only one instance of "{driver}" network is allowed')
         if driver not in {"", "default", "bridge"}:
             raise NotFound(f'plugin "{driver}" not found')
-        ipam = ipam or Ipam()
-        has_own_subnet = any(config.subnet for config in ipam.config)
-        ipam = self._complete_ipam(ipam, enable_ipv6=enable_ipv6)
         options = dict(options or {})
         _check_options(options)
         identity = NetworkId(secrets.token_hex(32))
         bridge = options.get(BRIDGE_OPTION + "name") or f"br-{identity[:12]}"
-        record = Network(
-            id=identity,
-            name=name,
-            created=_now(),
-            internal=internal,
-            attachable=attachable,
-            enable_ipv6=enable_ipv6,
-            ipam=ipam,
-            options=options,
-            has_own_subnet=has_own_subnet,
-            labels=dict(labels or {}),
-            bridge=bridge,
-            bridge_was_there=_is_bridge(bridge),
-        )
-        live = self._add(record)
-        try:
-            self._ensure_bridge(live)
-            self._load_firewall()
-        except OSError as exc:
-            self._drop(live)
-            raise Internal(f"create network {name}: {exc.filename}: {exc.strerror}") from exc
+        ipam = ipam or Ipam()
+        async with subnet_turn():
+            if self._find_by_name(name) is not None:
+                raise Conflict(f"network with name {name} already exists")
+            record = Network(
+                id=identity,
+                name=name,
+                created=_now(),
+                internal=internal,
+                attachable=attachable,
+                enable_ipv6=enable_ipv6,
+                ipam=self._complete_ipam(ipam, enable_ipv6=enable_ipv6),
+                options=options,
+                has_own_subnet=any(config.subnet for config in ipam.config),
+                labels=dict(labels or {}),
+                bridge=bridge,
+                bridge_was_there=_is_bridge(bridge),
+            )
+            live = self._add(record)
+            try:
+                self._ensure_bridge(live)
+                self._load_firewall()
+            except OSError as exc:
+                self._drop(live)
+                raise Internal(f"create network {name}: {exc.filename}: {exc.strerror}") from exc
         self._emit(record, "create", {})
         return record, ""
 
