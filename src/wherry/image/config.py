@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wherry.image.content import BadContent
 from wherry.image.digest import InvalidDigest, parse_digest
@@ -27,12 +27,16 @@ from wherry.lib.jsonvalue import (
 )
 from wherry.model.container import ContainerConfig, Healthcheck
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Platform
-from wherry.model.oci_image import OCI_INDEX, OCI_MANIFEST
+from wherry.model.oci_image import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_DOCKER_LAYERS = {
+    _DOCKER_LAYER: OCI_LAYER,
+    "application/vnd.docker.image.rootfs.foreign.diff.tar": "application/vnd.oci.image.layer.nondistributable.v1.tar",
+}
 
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _HOST_BASE = "io.wherry.host"
@@ -124,14 +128,25 @@ def build_config(config: ImageConfig) -> bytes:
 
 
 def build_manifest(config: Descriptor, layers: tuple[Descriptor, ...]) -> bytes:
-    """An OCI image manifest, byte for byte as Docker 28 saves it."""
+    """An OCI image manifest, byte for byte as Docker 28 saves it; what came with Docker's media types gets OCI's."""
+    if config.media_type == DOCKER_CONFIG:
+        config = replace(config, media_type=OCI_CONFIG)
     document: JsonObject = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": descriptor_json(config),
-        "layers": [descriptor_json(layer) for layer in layers],
+        "layers": [descriptor_json(as_oci_layer(layer)) for layer in layers],
     }
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def as_oci_layer(layer: Descriptor) -> Descriptor:
+    """The layer under OCI's name of its media type."""
+    for docker, oci in _DOCKER_LAYERS.items():
+        kind = layer.media_type.removeprefix(docker)
+        if kind in {"", ".gzip", ".zstd"}:
+            return replace(layer, media_type=oci + kind.replace(".", "+"))
+    return layer
 
 
 def docker_layer_type(media_type: str) -> str:

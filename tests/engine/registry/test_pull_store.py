@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,9 +31,12 @@ from wherry.engine.pull import PullRequest, Pulls
 from wherry.engine.push import Pushes, PushRequest
 from wherry.engine.registries import Registries
 from wherry.engine.store import Store
+from wherry.image.compression import Compression
+from wherry.image.config import ImageConfig
 from wherry.image.reference import parse_reference
 from wherry.model.errors import EngineError
-from wherry.model.image import Digest
+from wherry.model.image import Digest, Image
+from wherry.model.oci_image import parse_image_manifest
 from wherry.model.progress import Progress
 from wherry.registry.endpoints import build_registry_config
 from wherry.registry.retry import RetryPolicy
@@ -171,6 +174,43 @@ def test_compressions(
     place.with_engine(tag)
     place.push(f"{registry.host}/store/again:v1")
     assert registry.get_manifest("store/again", "v1") == (image.media_type, image.manifest)
+
+
+def test_what_is_made_of_dockers_layers_has_ocis_media_types(
+    registry: RegistryServer, place: Place
+) -> None:
+    """skopeo refuses to convert a manifest that has both."""
+    docker = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    image = replace_layer(make_image([{"a": b"a"}]), gzip.compress(TAR), docker, digest_of(TAR))
+    document = json.loads(image.manifest)
+    document["mediaType"] = "application/vnd.docker.distribution.manifest.v2+json"
+    document["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json"
+    registry.put_image(
+        "store/docker",
+        "v1",
+        replace(image, manifest=json.dumps(document).encode(), media_type=document["mediaType"]),
+    )
+    name = f"{registry.host}/store/docker:v1"
+    place.pull(name)
+
+    async def work(images: Images, _: Pulls) -> None:
+        base = images.get(name)
+        assert (await types_of(images, base)) == [document["config"]["mediaType"], docker]
+        with images.building():
+            config = ImageConfig(diff_ids=base.diff_ids)
+            made = await images.make_image(config, base=base)
+            packed = await images.recompressed(made, Compression(kind="gzip"))
+            (layer,) = await images.portable_layers(base.diff_ids)
+        oci = ["application/vnd.oci.image.config.v1+json", GZIP]
+        assert await types_of(images, made) == await types_of(images, packed) == oci
+        assert layer.media_type == GZIP
+
+    async def types_of(images: Images, image: Image) -> list[str]:
+        assert image.manifest is not None
+        manifest = parse_image_manifest(await images.read_blob(image.manifest.digest))
+        return [manifest.config.media_type, *(layer.media_type for layer in manifest.layers)]
+
+    place.with_engine(work)
 
 
 def bomb(size: int) -> bytes:

@@ -25,6 +25,7 @@ from wherry.image.compression import GZIP, Compression
 from wherry.image.config import (
     OCI_LAYER,
     ImageConfig,
+    as_oci_layer,
     build_config,
     build_manifest,
 )
@@ -37,7 +38,6 @@ from wherry.model.container import ContainerConfig
 from wherry.model.errors import Internal, InvalidArgument, NotFound
 from wherry.model.image import Descriptor, Digest, HistoryEntry, Image, ImageId, Platform
 from wherry.model.oci_image import (
-    DOCKER_MANIFEST,
     INDEX_TYPES,
     OCI_CONFIG,
     OCI_MANIFEST,
@@ -295,8 +295,6 @@ async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Des
         packed_layers = await asyncio.gather(*(_compress(images, layer.digest) for layer in plain))
         replaced = dict(zip((layer.digest for layer in plain), packed_layers, strict=True))
         layers = [replaced.get(layer.digest, layer) for layer in document.layers]
-        if document.media_type == DOCKER_MANIFEST:
-            document = replace(document, config=replace(document.config, media_type=OCI_CONFIG))
         data = build_manifest(document.config, tuple(layers))
         packed = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(data), size=len(data))
         await images.put_blob(packed.digest, data)
@@ -327,7 +325,7 @@ async def portable_layers(
             is_wanted = compression.is_kind_of(layer.media_type)
             is_good = is_wanted or (not compression.force and layer.media_type not in _UNCOMPRESSED)
             if is_good and images.has_blob(layer.digest) and (is_wanted or diff_id not in known):
-                known[diff_id] = layer
+                known[diff_id] = as_oci_layer(layer)
     missing = [diff_id for diff_id in dict.fromkeys(diff_ids) if diff_id not in known]
     packed = await asyncio.gather(*(_compress(images, diff_id, compression) for diff_id in missing))
     known.update(zip(missing, packed, strict=True))
