@@ -24,6 +24,7 @@ from typing import Literal
 from wherry.engine.shimpeer import Peer, ShimGone, ShimLaunchError
 from wherry.engine.slots import Hint, SlotClass, Slots
 from wherry.engine.spawner import Spawner, SpawnerLost
+from wherry.engine.tasks import Tasks
 from wherry.lib.jsonvalue import (
     JsonObject,
     get_int,
@@ -345,6 +346,7 @@ class Shims:
         self._spawner: Spawner | None = None
         self._spawner_ready = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
+        self._tasks = Tasks("shims")
         self._closing = False
 
     @property
@@ -366,6 +368,7 @@ class Shims:
     async def close(self) -> None:
         """Ends the spawner; shims and their containers go on. Idempotent."""
         self._closing = True
+        await self._tasks.close()
         await self._slots.close()
         if self._restart is not None:
             self._restart.cancel()
@@ -388,13 +391,13 @@ class Shims:
         """Starts a container; returns when its program has been executed.
 
         Raises ShimLaunchError, after which nothing is left of the attempt. A cancelled launch is undone
-        in the background.
+        before CancelledError is raised: what the caller frees then nobody uses any more.
         """
         task = asyncio.get_running_loop().create_task(self._launch(request))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(_undo_launch)
+            await self._tasks.finish(_undo_launch(task), f"undo launch of {request.container_id}")
             raise
 
     async def adopt(self, container_id: str, generation: int) -> ShimHandle | ExitRecord | None:
@@ -646,24 +649,15 @@ def _encode_launch(request: ShimRequest, folder: Path) -> dict[str, object]:
     }
 
 
-def _undo_launch(task: asyncio.Task[ShimHandle]) -> None:
-    if task.cancelled() or task.exception() is not None:
+async def _undo_launch(launching: asyncio.Task[ShimHandle]) -> None:
+    await asyncio.wait({launching})
+    if launching.cancelled() or launching.exception() is not None:
         return
-    handle = task.result()
+    handle = launching.result()
     with contextlib.suppress(ProcessLookupError):
         handle.send_signal(signal.SIGKILL)
-
-    async def bury() -> None:
-        await handle.exited
-        await handle.release()
-
-    undoing = asyncio.get_running_loop().create_task(bury())
-    _UNDOING.add(undoing)
-    undoing.add_done_callback(_UNDOING.discard)
-
-
-# The loop holds tasks weakly; an undone launch has no other owner.
-_UNDOING: set[asyncio.Task[None]] = set()
+    await handle.exited
+    await handle.release()
 
 
 def _bury_container(folder: Path, cgroup_path: str, *, systemd: bool, pidfd: int) -> ExitRecord:
