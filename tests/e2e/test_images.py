@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tarfile
@@ -152,6 +153,57 @@ def test_what_is_not_there_or_no_name(
     done = engine.run(client, *arguments, check=False)
     assert done.returncode == 1
     assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("sha256:1", "refusing to create an ambiguous tag using digest algorithm as name"),
+        ("host:latest", "the name host is that of the built-in image"),
+    ],
+)
+def test_names_that_would_be_read_as_something_else(
+    engine: Engine, busybox: str, client: str, tmp_path: Path, name: str, sentence: str
+) -> None:
+    saved, renamed = tmp_path / "saved", tmp_path / "renamed"
+    engine.docker("save", "-o", str(saved), busybox)
+    with tarfile.open(saved) as tar, tarfile.open(renamed, "w") as copy:
+        for entry in tar:
+            data = tar.extractfile(entry)
+            body = data.read() if data is not None else b""
+            if entry.name == "manifest.json":
+                body = body.replace(busybox.encode(), name.encode())
+                entry.size = len(body)
+            copy.addfile(entry, io.BytesIO(body))
+    engine.docker("create", "--name", "c1", busybox)
+    for arguments in (
+        ["tag", busybox, name],
+        ["commit", "c1", name],
+        ["import", str(saved), name],
+        ["load", "-i", str(renamed)],
+    ):
+        done = engine.run(client, *arguments, check=False)
+        assert done.returncode == 1
+        assert sentence in done.stderr
+    assert name not in engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff" * 4096, "archive/tar: invalid tar header"),
+        (b"no archive", "unexpected EOF"),
+        (bytes(1024), "the archive holds no images"),
+    ],
+)
+def test_load_of_what_is_no_archive(
+    engine: Engine, client: str, tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    (tmp_path / "archive").write_bytes(content)
+    done = engine.run(client, "load", "-i", str(tmp_path / "archive"), check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(sentence)
+    assert "'" not in done.stderr
 
 
 def test_filters_and_prune(engine: Engine, busybox: str, client: str) -> None:

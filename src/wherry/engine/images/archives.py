@@ -140,6 +140,7 @@ def _point_names(images: Images, document: JsonObject, image: Image) -> Iterator
     names = get_strings(document, "names")
     for name in names:
         reference = parse_reference(name).with_default_tag()
+        images.check_new_name(reference)
         old = images.catalog.name(reference.canonical())
         if old is not None and image.id not in old.images and old.target != target:
             yield Progress(

@@ -55,6 +55,7 @@ from wherry.model.progress import Progress
 logger = logging.getLogger(__name__)
 
 _HOST_NAMES = frozenset(("host", "host:latest"))
+_DIGEST_ALGORITHM = "sha256"
 _HOST_ID = re.compile(r"[0-9a-f]{12,64}")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -279,8 +280,7 @@ class Images:
         reference = parse_reference(text)
         if reference.digest:
             raise InvalidReference("refusing to create a tag with a digest reference")
-        if reference.with_default_tag().familiar() in _HOST_NAMES:
-            raise Forbidden("the name host is that of the built-in image")
+        self.check_new_name(reference)
         name = reference.with_default_tag().canonical()
         record = self.catalog.resolve(ref)
         target = image.manifest if len(record.images) == 1 else record.target
@@ -288,6 +288,15 @@ class Images:
             for other in record.images[:0:-1]:
                 self.catalog.point(name, other, target)
             self.point(name, image.id, target)
+
+    def check_new_name(self, reference: Reference) -> None:
+        """Raises Forbidden, InvalidReference for a name that would be read as something else."""
+        if reference.with_default_tag().familiar() in _HOST_NAMES:
+            raise Forbidden("the name host is that of the built-in image")
+        if reference.familiar_repository == _DIGEST_ALGORITHM:
+            raise InvalidReference(
+                "refusing to create an ambiguous tag using digest algorithm as name"
+            )
 
     def point(
         self,
@@ -415,6 +424,8 @@ class Images:
         self, tag: str | None, repository: str, target: Descriptor, manifest: Descriptor
     ) -> ImageId:
         """See ImageSink."""
+        if tag:
+            self.check_new_name(parse_tagged(repository, tag))
         document = parse_image_manifest(await self.read_blob(manifest.digest))
         image_id = ImageId(document.config.digest)
         blobs = {
@@ -537,8 +548,7 @@ class Images:
         reference = parse_tagged(repository, tag)
         if reference.digest:
             raise InvalidReference("cannot import digest reference")
-        if reference.familiar() in _HOST_NAMES:
-            raise Forbidden("the name host is that of the built-in image")
+        self.check_new_name(reference)
         return reference.canonical()
 
     def _parent_of(self, key: str) -> Image | None:

@@ -49,6 +49,9 @@ Read = Callable[[int], bytes]
 Skip = Callable[[int], None]
 
 
+_INVALID_HEADER = "archive/tar: invalid tar header"  # as Docker's own reader says it
+
+
 class TarError(ValueError):
     """The archive is damaged, or uses what no implementation of tar defines."""
 
@@ -102,7 +105,7 @@ def parse_number(field: bytes) -> int:
     try:
         return int(digits, 8) if digits else 0
     except ValueError as error:
-        raise TarError(f"tar header: bad number {field!r}") from error
+        raise TarError(f"{_INVALID_HEADER}: bad number") from error
 
 
 def parse_pax(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -136,7 +139,7 @@ def parse_pax_time(value: bytes) -> int:
         seconds = int(whole or b"0")
         nanoseconds = int((fraction + b"000000000")[:9]) if point and fraction else 0
     except ValueError as error:
-        raise TarError(f"pax header: bad time {value[:40]!r}") from error
+        raise TarError("pax header: bad time") from error
     total = abs(seconds) * 1_000_000_000 + nanoseconds
     return -total if whole.startswith(b"-") else total
 
@@ -145,7 +148,7 @@ def _parse_int(value: bytes) -> int:
     try:
         return int(value)
     except ValueError as error:
-        raise TarError(f"pax header: bad number {value[:40]!r}") from error
+        raise TarError("pax header: bad number") from error
 
 
 class TarReader:
@@ -254,15 +257,15 @@ class TarReader:
             # field counted as blanks, without a loop in Python.
             found = (adler32(header) & 0xFFFF) - (adler32(checksum) & 0xFFFF) + 256
             if (found - parse_number(checksum)) % 65521:
-                raise TarError(f"tar header: bad checksum at {self.offset - BLOCK}")
+                raise TarError(f"{_INVALID_HEADER}: bad checksum at {self.offset - BLOCK}")
             kind = fields[7]
             size = parse_number(fields[4])
             if size < 0:
-                raise TarError("tar header: negative size")
+                raise TarError(f"{_INVALID_HEADER}: negative size")
             if kind not in _EXTENDED:
                 return self._member(header, fields, kind, size, records, long_name, long_link)
             if size > MAX_EXTENDED_HEADER:
-                raise TarError("tar header: extended header is too large")
+                raise TarError(f"{_INVALID_HEADER}: extended header is too large")
             data = self._take(size)
             self._pass(-size % BLOCK)
             if kind in {_PAX, _PAX_SOLARIS}:
@@ -309,7 +312,7 @@ class TarReader:
             sparse = self._apply_pax(entry, records or [])
         self._place_data(entry, header, sparse)
         if not 0 <= entry.uid < 1 << 32 or not 0 <= entry.gid < 1 << 32:
-            raise TarError("tar header: uid or gid out of range")
+            raise TarError(f"{_INVALID_HEADER}: uid or gid out of range")
         return entry
 
     def _apply_pax(self, entry: Entry, records: list[tuple[bytes, bytes]]) -> _Sparse | None:
@@ -351,7 +354,7 @@ class TarReader:
             extents = self._old_sparse_map(header)
             entry.size = parse_number(header[483:495])
         elif entry.type != REGULAR:
-            raise TarError(f"tar header: unknown type {chr(entry.type)!r}")
+            raise TarError(f"{_INVALID_HEADER}: unknown type {chr(entry.type)!r}")
         elif sparse is not None:
             if sparse.in_data:
                 extents, map_size = self._sparse_map_in_data(stored)
