@@ -64,6 +64,19 @@ def test_a_commit_keeps_the_changes_and_the_config(
     assert second.endswith("|")
 
 
+def test_a_commit_counts_symlinks_and_names_the_command_only(
+    engine: Engine, busybox: str, client: str
+) -> None:
+    script = "echo new > /new; ln -s ten-bytes. /link"
+    engine.docker("run", "--name", "c1", "--entrypoint", "sh", busybox, "-c", script)
+    assert engine.run(client, "ps", "-as", "--format", "{{.Size}}").stdout.startswith("14B (")
+    engine.run(client, "commit", "c1", "t-linked:1")
+    line = engine.docker(
+        "history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Size}}", "t-linked:1"
+    )
+    assert line.splitlines()[0] == f"-c {script}|14B"
+
+
 def test_save_and_load_keep_every_digest(
     engine: Engine, busybox: str, client: str, tmp_path: Path
 ) -> None:

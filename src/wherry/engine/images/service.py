@@ -526,13 +526,12 @@ class Images:
         """An image of a container's changes; the caller has paused it, and gives its config."""
         name = self._new_name(repository, tag)
         parent = self._parent_of(key)
-        words = (*(config.entrypoint or ()), *(config.cmd or ()))
         image = await making.commit(
             self,
             key,
             parent,
             config=config,
-            created_by=" ".join(words),
+            created_by=" ".join(config.cmd or ()),  # without the entry point, as Docker
             author=author,
             comment=comment,
             changes=changes,

@@ -109,14 +109,14 @@ def changes(arguments: JsonValue, report: Report) -> JsonValue:
 
 
 def usage(arguments: JsonValue, report: Report) -> JsonValue:
-    """The bytes that the files of directory `upper` hold, hard links counted once."""
+    """The bytes that the files and symlinks of directory `upper` hold, hard links counted once."""
     del report
     total = 0
     seen: set[tuple[int, int]] = set()
     with open_stack([get_str(_object(arguments), "upper")]) as root:
         for entry in _walk(root):
             status = entry.status
-            if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 continue
             if status.st_nlink > 1:
                 if (status.st_dev, status.st_ino) in seen:

@@ -24,7 +24,7 @@ OVERLAY = "overlay2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRecord:
-    """`size_bytes` is what its files hold (Docker's size of a layer), `tar_size` the length of its tar."""
+    """`size_bytes` is what its files and symlinks hold (Docker's size of a layer), `tar_size` the length of its tar."""
 
     diff_id: Digest
     driver: str

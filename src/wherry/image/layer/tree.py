@@ -124,7 +124,7 @@ class LayerTree:
 
     def __init__(self) -> None:
         self.root = Directory(b"", implicit=True)
-        self.file_bytes = 0  # what the layer's regular files hold, hard links counted once
+        self.file_bytes = 0  # what the layer's files and symlinks hold, hard links counted once
         self._directories: dict[bytes, Directory] = {b"": self.root}
         self._whiteouts: list[tuple[Directory, bytes, int]] = []
         self._entries = 0
@@ -178,7 +178,7 @@ class LayerTree:
             for node in folder.children.values():
                 if node.is_whiteout:
                     folder.has_whiteouts = True
-                elif stat.S_ISREG(node.mode) and id(node) not in seen:
+                elif not isinstance(node, Directory) and id(node) not in seen:
                     if node.links > 1:
                         seen.add(id(node))
                     self.file_bytes += node.size
