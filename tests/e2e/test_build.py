@@ -552,6 +552,13 @@ def test_a_remote_dockerfile(engine: Engine, busybox: str, web: tuple[str, Path]
     (folder / "D").write_text(f"FROM {busybox}\nCMD echo remote\n")
     engine.run("docker", "build", "-q", "-t", "remote", f"{url}/D")
     assert output_of(engine, "remote") == "remote\n"
+    (folder / "large").write_bytes(b"#\n" * (3 << 20))
+    client = docker_sdk.DockerClient(f"unix://{engine.socket}")
+    try:
+        with pytest.raises(docker_sdk.errors.APIError, match="neither an archive nor a Dockerfile"):
+            client.images.build(path=f"{url}/large")
+    finally:
+        client.close()
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ class Contexts:
                 sentence = f"error downloading remote context {options.remote}: {error}"
                 raise type(error)(sentence) from error
             if not await asyncio.to_thread(_is_archive, fetched.path):
-                text = fetched.path.read_bytes()
+                text = await asyncio.to_thread(_read_dockerfile, fetched.path, options.remote)
                 path.write_bytes(bytes(1024))
                 context = await self._index(folder, path, options)
                 return context, replace(options, dockerfile="Dockerfile"), text
@@ -264,6 +264,16 @@ def _int(value: JsonValue) -> int:
 
 def _size(path: Path) -> int:
     return path.stat().st_size
+
+
+def _read_dockerfile(path: Path, name: str) -> bytes:
+    with path.open("rb") as file:
+        text = file.read(MAX_DOCKERFILE + 1)
+    if len(text) > MAX_DOCKERFILE:
+        raise InvalidArgument(
+            f"{name} is neither an archive nor a Dockerfile of at most {MAX_DOCKERFILE} bytes"
+        )
+    return text
 
 
 def _is_archive(path: Path) -> bool:
