@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import resource
 import socket
+import tarfile
 import time
 from collections.abc import Iterator
 
 import pytest
 from tests.harness.engine import SETTLE_S, Engine, running_engine
+from tests.images.make import default_folder, make_image
 
 CLIENTS = 1500
 ANSWER_S = 5.0
@@ -95,3 +98,29 @@ def test_a_body_that_never_ends(engine: Engine, path: str) -> None:
                 connection.sendall(block)
     ask(engine)
     assert memory_mib(engine) < before + 100
+
+
+def test_a_build_whose_output_nobody_reads(engine: Engine) -> None:
+    engine.docker("load", "-q", "-i", str(make_image(default_folder(), "busybox")))
+    before = memory_mib(engine)
+    dockerfile = b"FROM busybox\nRUN yes | head -c 100000000; touch /ended\n"
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w") as tar:
+        member = tarfile.TarInfo("Dockerfile")
+        member.size = len(dockerfile)
+        tar.addfile(member, io.BytesIO(dockerfile))
+    head = (
+        f"POST /v1.51/build?t=unread HTTP/1.1\r\nHost: d\r\nContent-Length: {body.tell()}\r\n\r\n"
+    )
+    with connect(engine) as connection:
+        connection.sendall(head.encode() + body.getvalue())
+        deadline = time.monotonic() + SETTLE_S
+        while not engine.docker("images", "-q", "unread") and time.monotonic() < deadline:
+            ask(engine)
+        assert engine.docker("images", "-q", "unread")
+        assert memory_mib(engine) < before + 60
+        connection.settimeout(ANSWER_S)
+        answer = b""
+        while b"Successfully tagged" not in answer[-4096:]:
+            answer += connection.recv(1 << 20)
+    assert b"output clipped" in answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,18 @@ from wherry.api.convert.build import (
     parse_prune,
     with_preface,
 )
-from wherry.api.message import JSON_TYPE, Answer, Request, StreamResponse, json_response
+from wherry.api.message import (
+    JSON_TYPE,
+    Answer,
+    Request,
+    StreamResponse,
+    encode_json,
+    json_response,
+)
 from wherry.api.router import Route
 from wherry.api.stream import encode_progress
 from wherry.build.errors import DockerfileError
-from wherry.engine.build.classic import ClassicText
+from wherry.engine.build.classic import ClassicText, OutputLimit, cost_of
 from wherry.engine.build.records import (
     BuildEvent,
     BuildOptions,
@@ -152,14 +160,25 @@ async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
 
 
 class _Running:
-    """A build as a stream of events that ends with its result or error. Leaving it cancels the build."""
+    """A build as a stream of events that ends with its result or error. Leaving it cancels the build.
+
+    A client that does not keep up misses output of steps, and is told so: a step may be another build's too, and does
+    not wait for it.
+    """
 
     def __init__(self, builder: Builder, options: BuildOptions, body: AsyncIterator[bytes]) -> None:
         self._queue: asyncio.Queue[BuildEvent | None] = asyncio.Queue()
-        self._task = asyncio.create_task(
-            builder.build(options, body, self._queue.put_nowait), name="build"
-        )
+        self._unread = OutputLimit()
+        self._task = asyncio.create_task(builder.build(options, body, self._report), name="build")
         self._task.add_done_callback(lambda _: self._queue.put_nowait(None))
+
+    def _report(self, event: BuildEvent) -> None:
+        if isinstance(event, StepOutput):
+            data = self._unread.admit(event.data)
+            if not data:
+                return
+            event = replace(event, data=data)
+        self._queue.put_nowait(event)
 
     async def first(self) -> BuildEvent | None:
         """The first event; raises what the build raised before it."""
@@ -182,6 +201,8 @@ class _Running:
         """All of them, the first again."""
         event = first
         while event is not None:
+            if isinstance(event, StepOutput):
+                self._unread.release(cost_of(event.data))
             yield event
             event = await self._queue.get()
 
@@ -199,7 +220,7 @@ class _Running:
 
 
 def _encode(line: wire.BuildLine) -> bytes:
-    return msgspec.json.encode(line) + b"\r\n"
+    return encode_json(line) + b"\r\n"
 
 
 def _stream(text: str) -> bytes:

@@ -16,13 +16,44 @@ from wherry.engine.build.records import (
     StepStarted,
 )
 
+MAX_KEPT_BYTES = 16 << 20
+CLIPPED = b"\n[output clipped: more than can be kept until it is read]\n"
+_EVENT_BYTES = 256  # what an event costs beside its data
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"  # around what a step says on its standard error
+
+
+class OutputLimit:
+    """Bounds what is kept of steps' output until somebody takes it: what is too much is left out, with a word."""
+
+    def __init__(self, limit_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._limit = limit_bytes
+        self._size = 0
+        self._is_clipping = False
+
+    def admit(self, data: bytes) -> bytes:
+        """What of a piece is to be kept: all, the word, or nothing."""
+        if self._is_clipping and self._size > self._limit // 2:
+            return b""
+        self._is_clipping = self._size + cost_of(data) > self._limit
+        kept = CLIPPED if self._is_clipping else data
+        self._size += cost_of(kept)
+        return kept
+
+    def release(self, size_bytes: int) -> None:
+        """The costs of pieces that were taken."""
+        self._size -= size_bytes
+
+
+def cost_of(data: bytes) -> int:
+    """What a piece of output costs as long as it is kept, in bytes."""
+    return len(data) + _EVENT_BYTES
 
 
 @dataclass(slots=True)
 class _Step:
     header: str
     lines: list[str] = field(default_factory=list)
+    kept_bytes: int = 0
     container: str = ""
     started: bool = False
     done: bool = False
@@ -36,6 +67,7 @@ class ClassicText:
         self._removes = removes
         self._steps: list[_Step] = []
         self._current = 0
+        self._kept = OutputLimit()
 
     def feed(self, event: Planned | StepEvent | Notice) -> list[str]:
         """The texts to print now."""
@@ -75,7 +107,11 @@ class ClassicText:
                 step.container = event.container[:12]
                 step.lines.append(f" ---> Running in {step.container}\n")
         elif isinstance(event, StepOutput):
-            text = event.data.decode(errors="replace")
+            data = event.data
+            if event.number > self._current:
+                data = self._kept.admit(data)
+                step.kept_bytes += cost_of(data) if data else 0
+            text = data.decode(errors="replace")
             step.lines.append(f"{_RED}{text}{_PLAIN}" if event.stream == 2 else text)
         else:
             if event.error:
@@ -97,6 +133,8 @@ class ClassicText:
             step = self._steps[self._current]
             texts.extend(step.lines)
             step.lines.clear()
+            self._kept.release(step.kept_bytes)
+            step.kept_bytes = 0
             if not step.done:
                 break
             self._current += 1

@@ -6,7 +6,7 @@ import pytest
 
 from wherry.build.remote import is_git
 from wherry.engine.build.attributes import CopyError, parse_mode
-from wherry.engine.build.classic import ClassicText
+from wherry.engine.build.classic import CLIPPED, ClassicText, OutputLimit, cost_of
 from wherry.engine.build.fetch import GitSource, parse_git
 from wherry.engine.build.records import (
     Planned,
@@ -42,6 +42,34 @@ def test_steps_that_ran_side_by_side_are_printed_in_order() -> None:
         "Step 3/3 : RUN c\n ---> Running in cccccccccccc\nlate\n"
         " ---> Removed intermediate container cccccccccccc\n ---> 222222222222\n"
     )
+
+
+def test_output_that_nobody_takes_is_bounded() -> None:
+    limit = OutputLimit(limit_bytes=2 * cost_of(b"one"))
+    assert [limit.admit(piece) for piece in (b"one", b"two", b"more", b"more")] == [
+        b"one",
+        b"two",
+        CLIPPED,
+        b"",
+    ]
+    limit.release(cost_of(b"one"))
+    assert limit.admit(b"more") == b""
+    limit.release(cost_of(b"two") + cost_of(CLIPPED))
+    assert limit.admit(b"seen") == b"seen"
+
+
+def test_output_of_a_step_whose_turn_has_not_come_is_bounded() -> None:
+    piece = bytes(1 << 20)
+    late = [StepOutput(number=2, stream=1, data=piece) for _ in range(40)]
+    shown = print_all(
+        StepStarted(number=0),
+        *late,
+        StepDone(number=0, short_id="0" * 12),
+        StepDone(number=1, short_id="1" * 12),
+        StepOutput(number=2, stream=1, data=b"the end"),
+    )
+    assert len(piece) * 10 < len(shown) < len(piece) * 20
+    assert shown.endswith(CLIPPED.decode() + "the end")
 
 
 def test_triggers_are_part_of_their_from() -> None:
