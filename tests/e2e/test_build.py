@@ -1264,3 +1264,18 @@ def test_the_tutorial_build(
     )
     assert done.returncode == 2
     assert "curl: try 'curl --help'" in done.stderr
+
+
+def test_a_dockerfile_and_names_that_are_no_utf8(
+    engine: Engine, busybox: str, client: str, context: Path
+) -> None:
+    (context / "Dockerfile").write_bytes(
+        f"FROM {busybox}\nRUN printf 'a\xffb' > /x\n".encode("latin-1")
+    )
+    build(engine, context, "-t", "no-utf8", client=client)
+    assert engine.docker_bytes("run", "--rm", "no-utf8", "cat", "/x") == "a\ufffdb".encode()
+    (context / "Dockerfile").write_bytes(b"FROM \xff\n")
+    assert "failed to parse stage name" in refuse(engine, context, client=client)
+    (context / "Dockerfile").write_text(f"FROM {busybox}\nCOPY cafe /\n")
+    Path(os.fsdecode(os.fsencode(context) + b"/caf\xe9")).write_text("")
+    assert "file not found in build context" in refuse(engine, context, client=client)

@@ -91,9 +91,10 @@ def locate(
 
 
 def parse_dockerfile(source: bytes | str, filename: str = "Dockerfile") -> Dockerfile:
-    """Parses the text. Raises DockerfileError with the place of the first fault."""
+    """Parses the text; what is no UTF-8 in it becomes U+FFFD, as in dockerd. Raises DockerfileError with the place of
+    the first fault."""
     if isinstance(source, bytes):
-        source = source.decode("utf-8", "surrogateescape")
+        source = source.decode("utf-8", "replace")
     return _Parser(source, filename).parse()
 
 

@@ -187,13 +187,13 @@ class Builder:
                         target=options.target,
                         tags=options.tags,
                         image=result.image_id,
-                        error=error_text,
+                        error=_readable(error_text),
                         steps=tuple(
                             HistoryStep(
                                 name=step.name,
                                 cached=step.cached,
                                 seconds=step.seconds,
-                                error=step.error,
+                                error=_readable(step.error),
                             )
                             for build in builds
                             for step in build.times.values()
@@ -429,6 +429,11 @@ async def _solve(builds: Sequence[Build], report: Report) -> list[StageResult]:
 
     await run_together(solve(at) for at in range(len(builds)))
     return [solved[at] for at in range(len(builds))]
+
+
+def _readable(text: str) -> str:
+    """For a record: names of files in an error need not be UTF-8."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 class _Log:
