@@ -547,6 +547,24 @@ def test_add_of_urls(engine: Engine, busybox: str, context: Path, web: tuple[str
     assert "invalid response status 404" in refuse(engine, context)
 
 
+def test_a_named_context_that_two_stages_fetch(
+    engine: Engine, busybox: str, context: Path, web: tuple[str, Path]
+) -> None:
+    url, folder = web
+    with tarfile.open(folder / "files.tar", "w") as tar:
+        tar.add(BUILDS / "..", "a", recursive=False)
+    copying = "COPY --from=files /a /{0}\n"
+    write(
+        context,
+        f"FROM {busybox} AS one\n{copying.format('one')}FROM {busybox} AS two\n{copying.format('two')}"
+        f"FROM {busybox}\nCOPY --from=one /one /one\nCOPY --from=two /two /two\nCMD ls -d /one /two\n",
+    )
+    named = f"files={url}/files.tar"
+    build(engine, context, "-t", "fetched", "--build-context", named, client="wherry")
+    assert output_of(engine, "fetched") == "/one\n/two\n"
+    expect_nothing_left(engine)
+
+
 def test_a_remote_dockerfile(engine: Engine, busybox: str, web: tuple[str, Path]) -> None:
     url, folder = web
     (folder / "D").write_text(f"FROM {busybox}\nCMD echo remote\n")

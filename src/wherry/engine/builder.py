@@ -246,9 +246,6 @@ class Builder:
                 return replace(result, caches=caches, warnings=warnings)
         finally:
             self._going_on.difference_update(builds)
-            for build in builds:
-                for named in build.named_contexts().values():
-                    self._services.contexts.discard(named)
             self._services.contexts.discard(context)
             self._images.collect()
 

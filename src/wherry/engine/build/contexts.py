@@ -7,6 +7,8 @@ only when a RUN binds the context.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 import posixpath
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -207,7 +209,7 @@ class Contexts:
         """A local named context, which travels inside the body."""
         below = context.whole.below(f"{NAMED_PREFIX}/{name}")
         named = BuildContext(
-            folder=context.folder / f"named-{name.replace('/', '_')}",
+            folder=context.folder / f"named-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}",
             tar=context.tar,
             whole=below,
             index=below,

@@ -52,6 +52,7 @@ from wherry.engine.build.records import (
     StepStarted,
 )
 from wherry.engine.build.result import StageResult, make_image
+from wherry.engine.build.shared import Shared
 from wherry.engine.build.steps import Services, Steps
 from wherry.engine.build.transfer import Source
 from wherry.engine.images.catalog import WrongPlatform
@@ -93,7 +94,6 @@ class Build:
         self._options = options
         self._context = context
         self._report = report
-        self._named: dict[str, BuildContext] = {}
         self._wanted = platform
         self._build_platform = host_platform()
         self.platform = platform or self._build_platform
@@ -110,9 +110,10 @@ class Build:
         self.times: dict[int, StepTime] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._first = 0
-        self._stages: dict[int, asyncio.Task[StageResult]] = {}
+        self._stages: Shared[int, StageResult] = Shared()
         self._plans: dict[int, StagePlan] = {}
-        self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
+        self._images: Shared[tuple[str, str], Image] = Shared()
+        self._named: Shared[str, BuildContext] = Shared()
         self._imported = imported
         self._steps = Steps(
             services,
@@ -186,11 +187,14 @@ class Build:
             try:
                 return await self._solve_all()
             except HollowCache:
-                await self._end_stages()
+                await self._stages.end()
                 self._imported.drop_hollow()
                 return await self._solve_all()
         finally:
-            await self._end_stages()
+            await self._stages.end()
+            await self._images.end()
+            for context in await self._named.end():
+                self._services.contexts.discard(context)
             await self._steps.close()
 
     async def _solve_all(self) -> StageResult:
@@ -202,16 +206,6 @@ class Build:
         await self._steps.fetch(result.chain)
         await result.chain.diff_ids()
         return result
-
-    async def _end_stages(self) -> None:
-        for task in self._stages.values():
-            task.cancel()
-        if self._stages:
-            await asyncio.wait(self._stages.values())
-        for task in self._stages.values():
-            if not task.cancelled():
-                task.exception()
-        self._stages.clear()
 
     def unused_args(self) -> list[str]:
         """Build arguments that no ARG took, as the classic builder warns of them."""
@@ -274,13 +268,7 @@ class Build:
         return await asyncio.shield(self._start(index))
 
     def _start(self, index: int) -> asyncio.Task[StageResult]:
-        task = self._stages.get(index)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(
-                self._solve_stage(self.program.stages[index]), name=f"build stage {index}"
-            )
-            self._stages[index] = task
-        return task
+        return self._stages.begin(index, lambda: self._solve_stage(self.program.stages[index]))
 
     async def _solve_stage(self, stage: Stage) -> StageResult:
         number = self._numbers.get(
@@ -402,26 +390,20 @@ class Build:
             return await self._image(rest.removeprefix("//"), platform)
         if scheme != LAYOUT_SCHEME:
             return None
-        known = (f"{scheme}:{key}", format_platform(platform) if platform else "")
-        task = self._images.get(known)
-        if task is None:
+
+        async def load() -> Image:
             folder = self._services.contexts.named(self._context, key)
-            task = asyncio.get_running_loop().create_task(
-                self._services.layouts.load(folder, rest, platform)
-            )
-            self._images[known] = task
+            return await self._services.layouts.load(folder, rest, platform)
+
+        known = (f"{scheme}:{key}", format_platform(platform) if platform else "")
         try:
-            return await asyncio.shield(task)
+            return await self._images.get(known, load)
         except BadContent as error:
             raise InvalidArgument(f"build context {key}: {error}") from error
 
     async def _image(self, name: str, platform: Platform | None) -> Image:
         key = (name, format_platform(platform) if platform else "")
-        task = self._images.get(key)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._find_image(name, platform))
-            self._images[key] = task
-        return await asyncio.shield(task)
+        return await self._images.get(key, lambda: self._find_image(name, platform))
 
     async def _find_image(self, name: str, platform: Platform | None) -> Image:
         images = self._services.images
@@ -527,19 +509,15 @@ class Build:
                 chain=Chain.of(image.diff_ids, over_host=image.is_host),
                 key=self._base_key(image),
             )
-        key = self._named_key(name)
-        spec = self._options.contexts[key]
-        if name not in self._named:
-            contexts = self._services.contexts
-            if spec == "local":
-                self._named[name] = contexts.named(self._context, key)
-            else:
-                self._named[name] = await contexts.archive(spec)
-        return Source(label=name, context=self._named[name])
+        context = await self._named.get(name, lambda: self._named_context(self._named_key(name)))
+        return Source(label=name, context=context)
 
-    def named_contexts(self) -> Mapping[str, BuildContext]:
-        """Those that were fetched, to be discarded with the build."""
-        return self._named
+    async def _named_context(self, key: str) -> BuildContext:
+        spec = self._options.contexts[key]
+        contexts = self._services.contexts
+        return (
+            contexts.named(self._context, key) if spec == "local" else await contexts.archive(spec)
+        )
 
 
 def _plain(platform: Platform) -> Platform:
