@@ -77,6 +77,21 @@ def test_a_commit_counts_symlinks_and_names_the_command_only(
     assert line.splitlines()[0] == f"-c {script}|14B"
 
 
+def test_a_commit_of_nothing_adds_no_layer(engine: Engine, busybox: str) -> None:
+    engine.docker("run", "--name", "c1", busybox, "true")
+    engine.docker("commit", "c1", "t-same:1")
+    layers = "{{.RootFS.Layers}}"
+    assert engine.docker("image", "inspect", "-f", layers, "t-same:1") == engine.docker(
+        "image", "inspect", "-f", layers, busybox
+    )
+    engine.docker("run", "--name", "c2", "t-same:1", "touch", "/x")
+    engine.docker("commit", "c2", "t-more:1")
+    assert engine.docker("run", "--rm", "t-more:1", "ls", "/x") == "/x"
+    history = engine.docker("history", "--format", "{{.CreatedBy}} {{.Size}}", "t-more:1")
+    assert history.splitlines()[1] == "true 0B"
+    engine.docker("rm", "c1", "c2")
+
+
 def test_save_and_load_keep_every_digest(
     engine: Engine, busybox: str, client: str, tmp_path: Path
 ) -> None:

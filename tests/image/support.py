@@ -98,7 +98,7 @@ async def make_image(images: Images, *layers: Tar | bytes) -> Image:
     for layer in layers:
         data = layer.bytes() if isinstance(layer, Tar) else layer
         with images.building():
-            image = await making.add_layer(
+            image = await making.make_child(
                 images,
                 image,
                 await making.layer_of_stream(images, stream(data)),

@@ -142,6 +142,8 @@ def build_hosts(
     lines += [f"{address}\t{' '.join(names)}\n" for address, names in links]
     names = container.config.hostname
     if container.config.domainname:
-        names = f"{names}.{container.config.domainname} {names}"
+        names += f".{container.config.domainname}"
+    if "." in names:  # wherever the dot came from (moby libnetwork/sandbox_dns_unix.go)
+        names += f" {names.partition('.')[0]}"
     lines += [f"{address}\t{names}\n" for address in addresses]
     return "".join(lines)

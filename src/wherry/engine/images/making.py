@@ -182,14 +182,12 @@ async def commit(
 ) -> Image:
     """An image of a snapshot's changes over its parent; the caller has paused what writes to it.
 
-    When nothing was changed it has an empty layer, as Docker's commit makes it.
+    When nothing was changed it has the parent's layers, as with Docker.
     """
     config = apply_changes(config, changes)
     with images.collector.hold():
         layer = await layer_of_snapshot(images, key)
-        if layer is None:
-            layer = await layer_of_stream(images, _once(bytes(1024)))
-        return await add_layer(
+        return await make_child(
             images,
             parent,
             layer,
@@ -199,25 +197,26 @@ async def commit(
                 created_by=created_by,
                 author=author,
                 comment=comment,
+                empty_layer=layer is None,
             ),
         )
 
 
-async def add_layer(
+async def make_child(
     images: Images,
     parent: Image | None,
-    layer: LayerRecord,
+    layer: LayerRecord | None,
     *,
     config: ContainerConfig,
     history: HistoryEntry,
     platform: Platform | None = None,
 ) -> Image:
-    """The parent's image with one more layer and a new config. The caller holds the collector."""
+    """The parent's image with a new config, and perhaps one more layer. The caller holds the collector."""
     diff_ids = parent.diff_ids if parent else ()
     made = ImageConfig(
         platform=platform or (parent.platform if parent else own_platform()),
         config=config,
-        diff_ids=(*diff_ids, layer.diff_id),
+        diff_ids=(*diff_ids, layer.diff_id) if layer else diff_ids,
         history=(*(parent.history if parent else ()), history),
         created=history.created,
         author=history.author,
@@ -246,7 +245,7 @@ async def import_tar(
     comment = message or f"Imported from {source}"
     with images.collector.hold():
         layer = await layer_of_stream(images, stream)
-        return await add_layer(
+        return await make_child(
             images,
             None,
             layer,
@@ -391,10 +390,6 @@ def _layer(images: Images, result: JsonValue) -> LayerRecord:
     if not isinstance(result, Mapping):
         raise Internal("the layer worker gave no result")
     return images.layers.get(LayerRecord.from_json(result).diff_id)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 _EMPTY_SHA256 = digest_of(b"")
