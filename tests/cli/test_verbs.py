@@ -287,7 +287,8 @@ def test_login_keeps_an_account_that_the_registry_takes(
         "Removing login credentials for localhost:5000\n"
     )
     assert "bWU6c2VjcmV0" not in config.read_text()
-    assert wherry("logout", "localhost:5000")[1] == "Not logged in to localhost:5000\n"
+    removing = "Removing login credentials for localhost:5000\n"
+    assert wherry("logout", "localhost:5000")[1] == removing
 
 
 ALL_VERBS = [

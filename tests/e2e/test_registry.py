@@ -173,6 +173,22 @@ def test_a_credential_helper_keeps_the_password(
     config.unlink()
 
 
+@pytest.mark.parametrize("content", ['{"credsStore": "that-is-not-here"}', "{bad", "[]"])
+def test_a_config_that_cannot_be_used_does_not_stop_a_pull(
+    engine: Engine, registry: RegistryServer, client: str, content: str
+) -> None:
+    registry.put_image("e2e/open", "v1", runnable())
+    name = f"{registry.host}/e2e/open:v1"
+    config = Path(engine.env["DOCKER_CONFIG"]) / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(content)
+    assert engine.run(client, "pull", "-q", name).stdout == f"{name}\n"
+    gone = engine.run(client, "logout", registry.host)
+    assert gone.stdout == f"Removing login credentials for {registry.host}\n"
+    config.unlink()
+    engine.run(client, "rmi", name)
+
+
 def test_the_platform_that_was_asked_for(engine: Engine, registry: RegistryServer) -> None:
     several = [(runnable(), "amd64", ""), (runnable(architecture="arm64"), "arm64", "v8")]
     for image, _, _ in several:

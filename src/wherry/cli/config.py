@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli.errors import CommandFailed
+from wherry.cli.output import line_error
 from wherry.client.document import (
     MalformedDocument,
     as_document,
@@ -45,7 +45,7 @@ class UserConfig:
         try:
             self.document = as_document(decode(content))
         except MalformedDocument as exc:
-            raise CommandFailed(f"WARNING: Error loading config file: {path}: {exc}") from exc
+            line_error(f"WARNING: Error parsing config file ({path}): {exc}")
 
     def text(self, key: str) -> str:
         """A string of it, such as psFormat or detachKeys."""

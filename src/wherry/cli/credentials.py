@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli.errors import CommandFailed
+from wherry.cli.output import line_error
 from wherry.client.document import as_document, decode, encode, mapping_of, text_of
 
 TYPE_CHECKING = False
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from wherry.client.document import Document
 
 HUB = "https://index.docker.io/v1/"
+_HELPER_ACTIONS = {"get": "getting", "store": "storing", "erase": "erasing"}
 
 
 def server_key(domain: str) -> str:
@@ -24,7 +26,7 @@ def registry_auth(session: Session, domain: str) -> str:
     """The X-Registry-Auth header for a registry; empty if there is no account."""
     if not session.has_config:
         return ""
-    account = find_account(session, server_key(domain))
+    account = _offer_account(session, server_key(domain))
     return encode_auth(account) if account else ""
 
 
@@ -57,7 +59,16 @@ def all_accounts(session: Session) -> Document:
         return {}
     keys = [*mapping_of(session.config.document, "auths")]
     keys += [*mapping_of(session.config.document, "credHelpers")]
-    return {key: account for key in keys if (account := find_account(session, key))}
+    return {key: account for key in keys if (account := _offer_account(session, key))}
+
+
+def _offer_account(session: Session, key: str) -> Document:
+    """The account for a request that may do without: a helper that fails costs a warning, as in Docker."""
+    try:
+        return find_account(session, key)
+    except CommandFailed as exc:
+        line_error(f"WARNING: {exc}")
+        return {}
 
 
 def store_account(session: Session, key: str, account: Document) -> bool:
@@ -94,21 +105,20 @@ def store_account(session: Session, key: str, account: Document) -> bool:
     return True
 
 
-def erase_account(session: Session, key: str) -> bool:
-    """Forgets an account; False if there was none."""
+def erase_account(session: Session, key: str) -> None:
+    """Forgets an account, if there is one."""
     document = session.config.document
-    accounts = dict(mapping_of(document, "auths"))
-    names = [name for name in accounts if name == key or _host_of(name) == _host_of(key)]
-    if not names:
-        return False
     helper = _helper_for(document, key)
     if helper:
         _run_helper(helper, "erase", key)
+    accounts = dict(mapping_of(document, "auths"))
+    names = [name for name in accounts if name == key or _host_of(name) == _host_of(key)]
+    if not names:
+        return
     for name in names:
         del accounts[name]
     document["auths"] = accounts
     session.config.save()
-    return True
 
 
 def _helper_for(document: Document, key: str) -> str:
@@ -157,6 +167,7 @@ def _ask_helper(helper: str, key: str) -> Document:
 def _run_helper(helper: str, action: str, text: str) -> str:
     """Runs docker-credential-HELPER with a text on its standard input; gives its output."""
     program = f"docker-credential-{helper}"
+    failed = f"error {_HELPER_ACTIONS[action]} credentials - err: "
     input_read, input_write = os.pipe()
     output_read, output_write = os.pipe()
     try:
@@ -173,7 +184,7 @@ def _run_helper(helper: str, action: str, text: str) -> str:
         os.close(input_write)
         os.close(output_read)
         raise CommandFailed(
-            f'error getting credentials - err: exec: "{program}": executable file not found in $PATH'
+            f'{failed}exec: "{program}": executable file not found in $PATH, out: ``'
         ) from exc
     finally:
         os.close(input_read)
@@ -188,7 +199,6 @@ def _run_helper(helper: str, action: str, text: str) -> str:
     _, status = os.waitpid(pid, 0)
     if status:
         raise CommandFailed(
-            f"error getting credentials - err: exit status {os.waitstatus_to_exitcode(status)}, "
-            f"out: `{output.strip()}`"
+            f"{failed}exit status {os.waitstatus_to_exitcode(status)}, out: `{output.strip()}`"
         )
     return output

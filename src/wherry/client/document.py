@@ -20,6 +20,10 @@ else:
     Json = object
 
 
+# The scanner takes the class of its error from json.decoder, and gives none when that is not imported.
+_SYNTAX_ERRORS = (StopIteration, ValueError, SystemError)
+
+
 class _ScannerContext:
     """What the C scanner reads of a json.JSONDecoder."""
 
@@ -46,7 +50,7 @@ def decode(text: bytes | str) -> Json:
     text = text.strip(" \t\r\n")
     try:
         value, end = _scan(text, 0)
-    except (StopIteration, ValueError) as exc:
+    except _SYNTAX_ERRORS as exc:
         raise MalformedDocument(f"not JSON: {text[:80]!r}") from exc
     if end != len(text):
         raise MalformedDocument(f"not JSON: {text[:80]!r}")
@@ -64,7 +68,7 @@ def decode_stream(text: str) -> tuple[list[Json], str]:
             return values, ""
         try:
             value, end = _scan(text, at)
-        except (StopIteration, ValueError):
+        except _SYNTAX_ERRORS:
             return values, text[at:]
         values.append(value)
         at = end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -46,8 +47,21 @@ def test_a_cut_stream_gives_what_is_complete(values: list[object], cut: int) -> 
     assert not rest.strip()
 
 
+def test_a_cut_stream_where_json_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "json.decoder")
+    text = '{"status":"Downloading","id":"1"}\r\n{"a":[1,{"b":"c"}]}\r\n'
+    whole, _ = decode_stream(text)
+    for cut in range(len(text)):
+        first, rest = decode_stream(text[:cut])
+        second, rest = decode_stream(rest + text[cut:])
+        assert ([*first, *second], rest.strip()) == (whole, "")
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"a":}', "{} x", "nope"])
-def test_what_is_no_document(text: str) -> None:
+def test_what_is_no_document(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MalformedDocument):
+        decode(text)
+    monkeypatch.delitem(sys.modules, "json.decoder")  # as in a command, which imports no json
     with pytest.raises(MalformedDocument):
         decode(text)
 

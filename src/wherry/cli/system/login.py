@@ -63,7 +63,7 @@ def run(session: Session, arguments: Arguments) -> int:
         account["identitytoken"] = token
     try:
         plain = store_account(session, key, account)
-    except OSError as exc:
+    except (OSError, CommandFailed) as exc:
         raise CommandFailed(f"Error saving credentials: {exc}") from exc
     if plain:
         line_error(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from wherry.cli.command import Verb
 from wherry.cli.credentials import HUB, erase_account, server_key
-from wherry.cli.output import line_out
+from wherry.cli.errors import CommandFailed
+from wherry.cli.output import line_error, line_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +18,11 @@ def run(session: Session, arguments: Arguments) -> int:
     server = arguments.positional[0] if arguments.positional else ""
     server = server.removeprefix("https://").removeprefix("http://").partition("/")[0]
     key = server_key(server) if server else HUB
-    known = erase_account(session, key)
-    shown = server or HUB
-    if not known:
-        line_out(f"Not logged in to {shown}")
-        return 0
-    line_out(f"Removing login credentials for {shown}")
+    line_out(f"Removing login credentials for {server or HUB}")
+    try:
+        erase_account(session, key)
+    except CommandFailed as exc:
+        line_error(f"WARNING: could not erase credentials:\n{key}: {exc}")
     return 0
 
 
