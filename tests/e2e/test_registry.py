@@ -120,6 +120,35 @@ def test_push_mounts_and_others_can_read_it(
     engine.run(client, "rmi", name, copy)
 
 
+def test_a_plain_archive_of_a_pulled_image_changes_no_digest(
+    engine: Engine, registry: RegistryServer, client: str, tmp_path: Path
+) -> None:
+    """docker-archives of skopeo and of dockerd have uncompressed layers."""
+    image = runnable()
+    name, copy = (f"{registry.host}/e2e/{part}-{client}:v1" for part in ("packed", "loaded"))
+    registry.put_image(f"e2e/packed-{client}", "v1", image)
+    archive = f"docker-archive:{tmp_path / 'archive'}:{copy}"
+    argv = ["skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{name}", archive]
+    subprocess.run(argv, check=True)
+    engine.run(client, "pull", "-q", name)
+    assert (
+        f"Loaded image: {copy}"
+        in engine.run(client, "load", "-i", str(tmp_path / "archive")).stdout
+    )
+    said = engine.run(client, "push", copy).stdout
+    assert said.count(f"Mounted from e2e/packed-{client}") == 2
+    assert f"v1: digest: {image.digest} size: {len(image.manifest)}" in said
+    engine.run(client, "rmi", name, copy)
+    # A layer that came with another image goes as it came, too.
+    other, third = (f"{registry.host}/e2e/{part}-{client}:v1" for part in ("other", "third"))
+    registry.put_image(f"e2e/other-{client}", "v1", runnable())
+    engine.run(client, "pull", "-q", other)
+    engine.run(client, "load", "-i", str(tmp_path / "archive"))
+    engine.run(client, "tag", copy, third)
+    assert engine.run(client, "push", third).stdout.count("Mounted from") == 1
+    engine.run(client, "rmi", other, copy, third)
+
+
 def test_login_and_logout(engine: Engine, client: str) -> None:
     with running_registry(password=True) as server:
         server.put_image("e2e/secret", "v1", runnable())

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wherry.engine.images.making import plain_layers
 from wherry.engine.images.pipes import feed_pipe, open_pipe
 from wherry.engine.images.worker import run_image_worker
 from wherry.image.config import parse_config
 from wherry.image.content import BadContent
 from wherry.image.reference import parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_object, get_str, get_strings
-from wherry.model.image import Digest, Image, ImageId, Platform
-from wherry.model.oci_image import parse_descriptor
+from wherry.model.image import Descriptor, Digest, Image, ImageId, Platform
+from wherry.model.oci_image import parse_descriptor, parse_image_manifest
 from wherry.model.platforms import host_platform, matches
 from wherry.model.progress import Progress
 
@@ -104,7 +105,7 @@ def _has_failed(task: asyncio.Task[None]) -> bool:
 async def _make_known(
     images: Images, documents: list[JsonObject], platform: Platform | None
 ) -> AsyncIterator[Progress]:
-    loaded: list[tuple[JsonObject, Image]] = []
+    loaded: list[tuple[JsonObject, Image, Descriptor]] = []
     if platform is not None:
         documents = [
             document
@@ -115,17 +116,20 @@ async def _make_known(
             raise BadContent("the archive has no image for the platform that was asked for")
     for document in documents:
         descriptor = parse_descriptor(get_object(document, "manifest"))
+        target = parse_descriptor(get_object(document, "target"))
         blobs = [descriptor.digest, *map(Digest, get_strings(document, "blobs"))]
         image_id = ImageId(get_str(document, "config"))
+        if target == descriptor and (known := await _packed_manifest(images, image_id, descriptor)):
+            target, descriptor, blobs = known, known, []
         image = await images.register(image_id, manifest=descriptor, blobs=blobs)
-        loaded.append((document, image))
+        loaded.append((document, image, target))
     wanted = platform or host_platform()
     # Of one name's platforms the last is what the name means: the one that runs here.
-    loaded.sort(key=lambda pair: matches(wanted, pair[1].platform))
+    loaded.sort(key=lambda known: matches(wanted, known[1].platform))
     said: set[str] = set()
-    for document, image in loaded:
+    for document, image, target in loaded:
         images.publish("load", image.id, image.id)
-        for line in _point_names(images, document, image):
+        for line in _point_names(images, get_strings(document, "names"), image, target):
             if line.stream not in said:
                 yield line
             said.add(line.stream)
@@ -135,9 +139,29 @@ async def _platform_of(images: Images, document: JsonObject) -> Platform:
     return parse_config(await images.read_blob(Digest(get_str(document, "config")))).platform
 
 
-def _point_names(images: Images, document: JsonObject, image: Image) -> Iterator[Progress]:
-    target = parse_descriptor(get_object(document, "target"))
-    names = get_strings(document, "names")
+async def _packed_manifest(
+    images: Images, image_id: ImageId, loaded: Descriptor
+) -> Descriptor | None:
+    """What the image came with from a registry, when the archive has its layers uncompressed.
+
+    It stays the image's manifest, so that a push gives back the digest of the pull.
+    """
+    record = images.catalog.find(image_id)
+    if record is None or record.manifest is None or not images.has_blob(record.manifest.digest):
+        return None
+    if not plain_layers(parse_image_manifest(await images.read_blob(loaded.digest))):
+        return None
+    manifest = parse_image_manifest(await images.read_blob(record.manifest.digest))
+    if plain_layers(manifest) or not all(
+        images.has_blob(layer.digest) for layer in manifest.layers
+    ):
+        return None
+    return record.manifest
+
+
+def _point_names(
+    images: Images, names: Sequence[str], image: Image, target: Descriptor
+) -> Iterator[Progress]:
     for name in names:
         reference = parse_reference(name).with_default_tag()
         images.check_new_name(reference)

@@ -41,6 +41,7 @@ from wherry.model.oci_image import (
     INDEX_TYPES,
     OCI_CONFIG,
     OCI_MANIFEST,
+    Manifest,
     parse_image_manifest,
     parse_index,
 )
@@ -287,12 +288,11 @@ async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Des
     document = parse_image_manifest(await images.read_blob(manifest.digest))
     if any(name.digest == manifest.digest for name in images.catalog.names_of(image.id)):
         return manifest  # a registry has it so: what came uncompressed goes back as it came
-    plain = [layer for layer in document.layers if layer.media_type in _UNCOMPRESSED]
+    plain = plain_layers(document)
     if not plain:
         return manifest
     with images.collector.hold():
-        packed_layers = await asyncio.gather(*(_compress(images, layer.digest) for layer in plain))
-        replaced = dict(zip((layer.digest for layer in plain), packed_layers, strict=True))
+        replaced = dict(zip(plain, await portable_layers(images, plain), strict=True))
         layers = [replaced.get(layer.digest, layer) for layer in document.layers]
         data = build_manifest(document.config, tuple(layers))
         packed = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(data), size=len(data))
@@ -304,6 +304,11 @@ async def _compressed(images: Images, image: Image, manifest: Descriptor) -> Des
         )
         images.retarget(image.id, manifest, packed)
     return packed
+
+
+def plain_layers(manifest: Manifest) -> list[Digest]:
+    """The layers that are not compressed."""
+    return [layer.digest for layer in manifest.layers if layer.media_type in _UNCOMPRESSED]
 
 
 async def portable_layers(
