@@ -289,6 +289,10 @@ def test_refused_creations(api: Api, host: Document, status: int, sentence: str)
                 "compress cannot be true when max-file is less than 2 or max-size is not set"
             ),
         ),
+        (
+            {"BlkioDeviceReadBps": [{"Path": "/dev/nope", "Rate": 1}]},
+            "stat /dev/nope: no such file or directory",
+        ),
     ],
 )
 def test_refused_starts(api: Api, host: Document, sentence: str) -> None:
@@ -585,6 +589,15 @@ def test_donors_that_cannot_be_joined(api: Api) -> None:
             status,
             f"failed to join {kind} namespace: No such container: {donor}",
         )
+    api.ask(
+        "POST",
+        "/containers/create?name=own",
+        {"Image": "busybox", "HostConfig": {"NetworkMode": "container:own"}},
+    )
+    assert api.refuse("POST", "/containers/own/start") == (
+        500,
+        "cannot join own network namespace",
+    )
 
 
 def test_requests_that_name_nothing(api: Api) -> None:

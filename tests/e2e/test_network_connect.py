@@ -74,6 +74,35 @@ def test_a_stopped_container_joins_at_its_next_start(engine: Engine, container: 
     assert interfaces(engine, container) == ["eth0", "eth1", "lo"]
 
 
+def test_a_stopped_container_forgets_a_network_that_is_gone(
+    engine: Engine, busybox: str, container: str
+) -> None:
+    engine.docker("network", "create", "gone")
+    engine.docker("network", "connect", "gone", container)
+    engine.docker("stop", "-t", "0", container)
+    engine.docker("network", "rm", "gone")
+    refused = engine.run("docker", "start", container, check=False)
+    assert "network gone not found" in refused.stderr
+    engine.docker("network", "disconnect", "gone", container)
+    engine.docker("start", container)
+    again = engine.run("docker", "network", "disconnect", "gone", container, check=False)
+    assert "network gone not found" in again.stderr
+
+
+def test_link_local_addresses_are_given_too(engine: Engine, busybox: str, container: str) -> None:
+    engine.docker("network", "connect", "--link-local-ip", "169.254.7.7", "n1", container)
+    shown = ("ip", "-4", "-o", "address", "show", "scope", "global")
+    options = ("--rm", "--net", "n1", "--link-local-ip", "169.254.8.8")
+    both = engine.docker("run", *options, busybox, *shown)
+    assert "169.254.8.8/16" in both
+    assert len(both.splitlines()) == 2
+    engine.docker("run", *options, busybox, "ping", "-c", "1", "-W", "5", "169.254.7.7")
+    refused = engine.run(
+        "docker", "run", "--rm", "--link-local-ip", "169.253.5.5", busybox, check=False
+    )
+    assert "invalid link local IP address: 169.253.5.5" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -71,6 +71,20 @@ def test_links_are_seen_by_one_container_only(engine: Engine, busybox: str, netw
     assert look_up(engine, "two", "db") == []
 
 
+def test_links_follow_whom_they_name(engine: Engine, busybox: str, network: str) -> None:
+    start(engine, "server", busybox, "--net", network)
+    start(engine, "one", busybox, "--net", network, "--link", "server:db", "--link", "late:l8")
+    assert look_up(engine, "one", "l8") == []
+    engine.docker("stop", "-t", "0", "server")
+    late = start(engine, "late", busybox, "--net", network)
+    assert look_up(engine, "one", "l8") == [late]
+    engine.docker("start", "server")
+    form = "{{.NetworkSettings.Networks.net1.IPAddress}}"
+    server = engine.docker("inspect", "-f", form, "server")
+    assert look_up(engine, "one", "db") == [server]
+    assert "db" not in engine.docker("exec", "one", "cat", "/etc/hosts")
+
+
 def test_a_container_that_joins_later(engine: Engine, busybox: str, network: str) -> None:
     server = start(engine, "server", busybox, "--net", network)
     start(engine, "late", busybox)

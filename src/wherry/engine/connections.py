@@ -33,6 +33,7 @@ from wherry.model.errors import (
     Forbidden,
     Internal,
     InvalidArgument,
+    NoSuchNetwork,
     NotFound,
 )
 from wherry.model.network import InterfaceValues, Network
@@ -84,19 +85,19 @@ class Connections:
 
     async def connect(self, network_ref: str, ref: str, config: EndpointConfig) -> None:
         """Raises NoSuchNetwork, NoSuchContainer, InvalidArgument, Forbidden, Conflict, Internal."""
-        network = self._networks.get(network_ref)
         handle = self._get(ref)
+        network = self._networks.get(network_ref)
         async with handle.lock:
             record = handle.record
             _check_not_removing(handle)
             alive = record.state.status in ALIVE
             _check_mode(record, network)
+            self._networks.check_config(network.id, config)
             if network.name in record.networks and alive:
                 raise Forbidden(
                     f"endpoint with name {record.name} already exists in network {network.name}"
                 )
             before = self._networks.find_gateway(record.networks)
-            self._networks.check_config(network.id, config)
             networks = {**record.networks, network.name: config}
             if not alive:
                 self._roster.replace(handle, replace(record, networks=networks))
@@ -113,13 +114,18 @@ class Connections:
 
     async def disconnect(self, network_ref: str, ref: str, *, force: bool = False) -> None:
         """Raises NoSuchNetwork, NoSuchContainer, NotFound (forced), InvalidArgument, Internal."""
-        network = self._networks.get(network_ref)
         handle = self._roster.find(ref)
-        if handle is None and force:
-            raise NotFound(f"endpoint {ref} not found")
-        handle = handle or self._get(ref)
+        if handle is None:
+            if force:
+                self._networks.get(network_ref)
+                raise NotFound(f"endpoint {ref} not found")
+            handle = self._get(ref)
         async with handle.lock:
             record = handle.record
+            if record.state.status not in ALIVE:
+                self._forget(handle, network_ref)
+                return
+            network = self._networks.get(network_ref)
             if network.driver == "host" and record.host_config.network_mode == "host":
                 raise InvalidArgument(
                     "cannot disconnect container from host network - container was created in host"
@@ -129,13 +135,26 @@ class Connections:
                 raise Internal(f"container {record.id} is not connected to network {network.name}")
             endpoint = record.endpoints.get(network.name)
             left = {name: e for name, e in record.endpoints.items() if name != network.name}
-            if record.state.status in ALIVE and endpoint is not None:
+            if endpoint is not None:
                 await self._leave(record, network, endpoint, left)
             networks = {name: c for name, c in record.networks.items() if name != network.name}
             had_way_out = self._networks.find_gateway(record.networks) == network.name
             self._roster.replace(handle, replace(record, networks=networks, endpoints=left))
-            if had_way_out and record.state.status in ALIVE:
+            if had_way_out:
                 await self._move_ports(handle, "", self._networks.find_gateway(networks))
+
+    def _forget(self, handle: ContainerHandle, ref: str) -> None:
+        """A stopped container is not on that network at its next start; the network may be gone."""
+        record = handle.record
+        try:
+            name = self._networks.get(ref).name
+        except NoSuchNetwork:
+            name = ref
+        if name not in record.networks:
+            raise Internal(f"container {record.id} is not connected to the network {name}")
+        networks = {key: config for key, config in record.networks.items() if key != name}
+        endpoints = {key: end for key, end in record.endpoints.items() if key != name}
+        self._roster.replace(handle, replace(record, networks=networks, endpoints=endpoints))
 
     async def _move_ports(self, handle: ContainerHandle, before: str, after: str) -> None:
         """Publishes on another network what was published on `before`; "" for none."""

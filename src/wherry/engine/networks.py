@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wherry.engine.dnsnames import build_dns_names, rename_endpoint
+from wherry.engine.endpoints import PREDEFINED, check_endpoint, find_link_local
 from wherry.engine.store import Store, Table
 from wherry.kernel.netlink.rtnl import Rtnl
 from wherry.lib.booleans import BOOLEANS
@@ -57,7 +58,6 @@ from wherry.network.ipam import (
 from wherry.network.ports import parse_container_port, reserve_port
 from wherry.network.turn import subnet_turn
 
-PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
 _SWITCHES = frozenset({"enable_icc", "enable_ip_masquerade", "default_bridge", "inhibit_ipv4"})
@@ -415,35 +415,13 @@ class Networks:
         return names
 
     def check_config(self, ref: str, config: EndpointConfig, *, naming: bool = False) -> None:
-        """Raises InvalidArgument when the network cannot give that address; a network that is not there passes.
-
-        `naming` puts the network's name in front, as `create` does.
-        """
+        """Raises InvalidArgument; `naming` puts the network's name in front, as `create` does."""
         try:
-            live = self._get_live(ref)
+            record = self._get_live(ref).record
         except NotFound:
-            return
-        asked = [address for address in (config.ipv4_address, config.ipv6_address) if address]
-        complaints = []
-        if asked and live.record.predefined:
-            complaints.append(
-                "user specified IP address is supported on user defined networks only"
-            )
-        elif asked and not live.record.has_own_subnet:
-            complaints.append(
-                "user specified IP address is supported only when connecting to networks with user"
-                " configured subnets"
-            )
+            check_endpoint(config, ref, None, naming=naming)
         else:
-            complaints += [
-                f"no configured subnet or ip-range contain the IP address {address}"
-                for address in asked
-                if not _is_within(live.record.ipam, address)
-            ]
-        if complaints:
-            prefix = f"invalid config for network {live.record.name}: " if naming else ""
-            listed = "\n".join(complaints)
-            raise InvalidArgument(f"{prefix}invalid endpoint settings:\n{listed}")
+            check_endpoint(config, record.name, record, naming=naming)
 
     def find_gateway(self, networks: Mapping[str, EndpointConfig]) -> str:
         """Which of these networks is a container's way out and has its published ports; "" for none.
@@ -484,6 +462,7 @@ class Networks:
         held = live.members.get(container.id)
         if held is not None:
             await self.disconnect(container, ref)
+        link_local = find_link_local(config)
         address = live.pool.take(config.ipv4_address)
         mac = config.mac_address or container.config.mac_address or build_mac()
         plain, _, prefix = address.partition("/")
@@ -504,7 +483,7 @@ class Networks:
             bridge=record.bridge,
             mac=mac,
             mtu=live.mtu,
-            addresses=(address,),
+            addresses=(address, *link_local),
             gateway=live.pool.gateway if default_route and not record.internal else "",
         )
         self._join(live, container, _Attachment(_member(container, endpoint), plain, endpoint))
@@ -729,16 +708,6 @@ def _find_members(live: _Live, asker: _Attachment, wanted: str) -> tuple[str, ..
         attachment.address
         for attachment in live.members.values()
         if any(wanted == name.lower() for name in attachment.endpoint.dns_names or ())
-    )
-
-
-def _is_within(ipam: Ipam, address: str) -> bool:
-    try:
-        wanted = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(
-        wanted in ipaddress.ip_network(config.subnet, strict=False) for config in ipam.config
     )
 
 

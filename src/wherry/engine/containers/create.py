@@ -259,6 +259,8 @@ class Creator:
             kind, _, ref = mode.partition(":")
             if kind == "container" and ref and self._roster.find(ref) is None:
                 raise InvalidArgument(f"No such container: {ref}")
+        if _is_user_defined(host_config.network_mode):
+            return  # its resolver answers for a link as soon as there is somebody of that name
         for link in host_config.links:
             if not link:
                 raise Internal("empty string specified for links")
@@ -371,8 +373,14 @@ def complete_networks(
                 "for the main network, or be left empty"
             )
         asked[main] = replace(endpoint, mac_address=mac)
-    if host_config.links and main in asked and mode not in {"bridge", "host", "none"}:
+    if host_config.links and main in asked and _is_user_defined(mode):
         endpoint = asked[main]
         asked[main] = replace(endpoint, links=(*endpoint.links, *host_config.links))
     first = {main: asked.pop(main)} if main in asked else {}
     return {**first, **asked}
+
+
+def _is_user_defined(network_mode: str) -> bool:
+    return network_mode not in {"bridge", "host", "none"} and not network_mode.startswith(
+        "container:"
+    )

@@ -107,7 +107,7 @@ class HostSide:
     def _join(self, joined: JoinedNamespaces, record: Container) -> None:
         host = record.host_config
         if host.network_mode.startswith("container:"):
-            donor = self._network_donor(host.network_mode.partition(":")[2])
+            donor = self._network_donor(record)
             joined.network = joined.hold(donor, "net")
         if host.ipc_mode.startswith("container:"):
             donor = self._get_running(host.ipc_mode.partition(":")[2], "IPC")
@@ -139,11 +139,13 @@ class HostSide:
         config = replace(record.config, hostname=donor.hostname, domainname=donor.domainname)
         return replace(record, config=config)
 
-    def _network_donor(self, ref: str) -> ContainerHandle:
+    def _network_donor(self, record: Container) -> ContainerHandle:
         try:
-            donor = self._roster.get(ref)
+            donor = self._roster.get(record.host_config.network_mode.partition(":")[2])
         except NoSuchContainer as exc:
             raise Internal(f"joining network namespace of container: {exc}") from exc
+        if donor.id == record.id:
+            raise Internal("cannot join own network namespace")
         if donor.record.state.status not in ALIVE:
             raise Conflict(
                 "cannot join network namespace of a non running container: "
@@ -262,6 +264,8 @@ class HostSide:
     def _linked(self, record: Container) -> Sequence[tuple[str, Sequence[str]]]:
         """`--link`: addresses and names of linked containers on the default bridge."""
         found: list[tuple[str, Sequence[str]]] = []
+        if record.host_config.network_mode != "bridge":
+            return ()  # the resolver knows them, wherever they move
         for link in record.host_config.links:
             ref, _, alias = link.partition(":")
             handle = self._roster.find(ref)

@@ -234,36 +234,10 @@ def _check_endpoints(request: CreateRequest) -> None:
     if mac and not _MAC.match(mac):
         raise InvalidArgument(f"invalid config for network {mode}: invalid MAC address {mac}")
     for name, endpoint in request.networks.items():
-        wrong = list(_endpoint_errors(name, endpoint))
-        if wrong:
-            detail = f"\n{wrong[0]}" if len(wrong) == 1 else "".join(f"\n* {w}" for w in wrong)
-            raise InvalidArgument(
-                f"invalid config for network {name}: invalid endpoint settings:{detail}"
-            )
         if endpoint.mac_address and not _MAC.match(endpoint.mac_address):
             raise InvalidArgument(
                 f"invalid config for network {name}: invalid MAC address {endpoint.mac_address}"
             )
-
-
-def _endpoint_errors(name: str, endpoint: EndpointConfig) -> Sequence[str]:
-    wrong: list[str] = []
-    if name in {"bridge", "host", "none", "default"}:
-        if endpoint.aliases:
-            wrong.append(
-                "network-scoped alias is supported only for containers in user defined networks"
-            )
-        if endpoint.ipv4_address or endpoint.ipv6_address:
-            wrong.append("user specified IP address is supported on user defined networks only")
-    for text, family in ((endpoint.ipv4_address, 4), (endpoint.ipv6_address, 6)):
-        if text and (not _is_address(text) or ipaddress.ip_address(text).version != family):
-            wrong.append(f"invalid IPv{family} address: {text}")
-    if wrong and (endpoint.ipv4_address or endpoint.ipv6_address):
-        wrong.append(
-            "user specified IP address is supported only when connecting to networks with "
-            "user configured subnets"
-        )
-    return wrong
 
 
 def _check_numbers(request: CreateRequest) -> None:

@@ -137,18 +137,6 @@ def test_a_host_name_needs_a_uts_namespace() -> None:
         check({"hostname": "x"}, network_mode="container:abc")
 
 
-def test_endpoints_of_the_default_bridge() -> None:
-    asked = EndpointConfig(ipv4_address="172.17.0.77")
-    with pytest.raises(InvalidArgument) as caught:
-        check(networks={"bridge": asked}, network_mode="bridge")
-    assert str(caught.value) == (
-        "invalid config for network bridge: invalid endpoint settings:\n"
-        "* user specified IP address is supported on user defined networks only\n"
-        "* user specified IP address is supported only when connecting to networks with "
-        "user configured subnets"
-    )
-
-
 def test_ports_on_the_hosts_network_are_a_warning() -> None:
     assert check(network_mode="host", port_bindings={"80/tcp": (PortBinding(),)}) == [
         "Published ports are discarded when using host network mode"
