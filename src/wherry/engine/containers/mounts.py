@@ -108,7 +108,7 @@ def user_mounts(
         else:
             entries.append(_bind_mount(container, point, sources or {}))
     for path, text in container.host_config.tmpfs.items():
-        words = (*tmpfs_options(text), "rprivate")
+        words = ("rprivate", *tmpfs_options(text))
         entries.append(_mount(posixpath.normpath(path), "tmpfs", "tmpfs", words))
     return entries
 
@@ -153,7 +153,7 @@ def _tmpfs_mount(point: MountPoint, options: TmpfsOptions) -> JsonObject:
         words.append(f"size={options.size_bytes}")
     if not point.rw:
         words.append("ro")
-    return _mount(point.destination, "tmpfs", "tmpfs", (*words, "rprivate"))
+    return _mount(point.destination, "tmpfs", "tmpfs", ("rprivate", *words))
 
 
 def tmpfs_options(text: str) -> list[str]:

@@ -291,7 +291,7 @@ def _block_device(path: str) -> dict[str, JsonValue]:
     try:
         number = os.stat(path).st_rdev
     except OSError as exc:
-        raise InvalidArgument(f"{path}: {(exc.strerror or '').lower()}") from exc
+        raise Internal(f"stat {path}: {(exc.strerror or '').lower()}") from exc
     return {"major": os.major(number), "minor": os.minor(number)}
 
 

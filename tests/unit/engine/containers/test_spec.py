@@ -246,7 +246,9 @@ def test_tmpfs() -> None:
     points = (MountPoint(type="tmpfs", destination="/u"),)
     document = build(container(points=points, mounts=(mount,), tmpfs={"/t": "size=1m,exec"}))
     options = mount_at(document, "/t")["options"]
-    assert options == ["nosuid", "nodev", "size=1m", "exec", "rprivate"]
+    assert options == ["rprivate", "nosuid", "nodev", "size=1m", "exec"]
+    shared = build(container(tmpfs={"/t": "shared"}))
+    assert mount_at(shared, "/t")["options"] == ["rprivate", "noexec", "nosuid", "nodev", "shared"]
     assert "mode=700" in mount_at(document, "/u")["options"]  # type: ignore[operator]
     with pytest.raises(InvalidArgument, match='invalid tmpfs option "foo"'):
         build(container(tmpfs={"/t": "foo"}))
