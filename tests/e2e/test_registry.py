@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import http.client
 import json
@@ -13,11 +14,14 @@ import shutil
 import socket
 import struct
 import subprocess
+import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
 import pytest
+import zstandard
 from tests.harness.engine import Engine, running_engine
 from tests.harness.registry import (
     OCI_INDEX,
@@ -25,6 +29,7 @@ from tests.harness.registry import (
     USER,
     RegistryServer,
     TestImage,
+    digest_of,
     make_image,
     make_index,
     running_registry,
@@ -48,6 +53,7 @@ def runnable(*, size: int = 1000, architecture: str = "amd64") -> TestImage:
     )
 
 
+OCI_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 ECHO = ("/bin/sh", "-c", "echo it runs")
 
 
@@ -147,6 +153,33 @@ def test_a_plain_archive_of_a_pulled_image_changes_no_digest(
     engine.run(client, "tag", copy, third)
     assert engine.run(client, "push", third).stdout.count("Mounted from") == 1
     engine.run(client, "rmi", other, copy, third)
+
+
+def test_names_of_one_image_in_two_forms_keep_theirs(
+    engine: Engine, registry: RegistryServer, client: str, tmp_path: Path
+) -> None:
+    image = runnable()
+    manifest = json.loads(image.manifest)
+    for layer in manifest["layers"]:
+        packed = zstandard.compress(gzip.decompress(image.blobs[layer["digest"]]))
+        layer |= {"mediaType": OCI_ZSTD, "digest": digest_of(packed), "size": len(packed)}
+        image.blobs[digest_of(packed)] = packed
+    forms = {"gzip": image, "zstd": replace(image, manifest=json.dumps(manifest).encode())}
+    names = {form: f"{registry.host}/e2e/{form}-{client}:v1" for form in forms}
+    for form, name in names.items():
+        registry.put_image(f"e2e/{form}-{client}", "v1", forms[form])
+        engine.run(client, "pull", "-q", name)
+    for form, name in names.items():
+        again = f"{registry.host}/e2e/again-{form}-{client}:v1"
+        engine.run(client, "tag", name, again)
+        assert f"digest: {forms[form].digest} " in engine.run(client, "push", again).stdout
+        engine.run(client, "save", "-o", str(tmp_path / "saved"), again)
+        with tarfile.open(tmp_path / "saved") as saved:
+            index = saved.extractfile("index.json")
+            assert index is not None
+            assert json.load(index)["manifests"][0]["digest"] == forms[form].digest
+        engine.run(client, "rmi", again)
+    engine.run(client, "rmi", *names.values())
 
 
 def test_login_and_logout(engine: Engine, client: str) -> None:

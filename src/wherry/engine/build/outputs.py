@@ -110,6 +110,7 @@ class Outputs:
         choice = Choice(
             image=first,
             names=list(results.names),
+            manifest=first.manifest,
             index=target if others else None,
             platforms=tuple(others),
         )

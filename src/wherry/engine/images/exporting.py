@@ -44,6 +44,7 @@ class Choice:
 
     image: Image
     names: list[Reference]
+    manifest: Descriptor | None
     index: Descriptor | None = None
     platforms: tuple[Image, ...] = ()
 
@@ -112,7 +113,8 @@ def choose(images: Images, refs: Sequence[str], platform: Platform | None) -> Se
             wanted = format_platform(platform) if platform is not None else ""
             raise NotFound(f"no suitable export target found for platform {wanted}") from error
         for choice in matched:
-            key = (choice.image.id, choice.index.digest if choice.index else "")
+            target = choice.index or choice.manifest
+            key = (choice.image.id, target.digest if target else "")
             known = chosen.setdefault(key, choice).names
             known += [name for name in choice.names if name not in known]
     return list(chosen.values())
@@ -134,10 +136,11 @@ def _choose(images: Images, ref: str, names: list[Reference], platform: Platform
     if image.id == images.host_id():
         raise InvalidArgument("the built-in image `host` cannot be saved: it is this machine")
     record = images.catalog.resolve(ref)
-    if platform is not None or len(record.images) == 1:
-        return Choice(image=image, names=names)
-    others = tuple(images.get(known) for known in record.images if known != image.id)
-    return Choice(image=image, names=names, index=record.target, platforms=others)
+    choice = Choice(image=image, names=names, manifest=record.manifest_of(image))
+    if platform is None and len(record.images) > 1:
+        choice.index = record.target
+        choice.platforms = tuple(images.get(known) for known in record.images if known != image.id)
+    return choice
 
 
 async def _prepare(images: Images, choice: Choice) -> SavedImage:
@@ -156,7 +159,7 @@ async def _prepare(images: Images, choice: Choice) -> SavedImage:
                 index_blobs=indexes,
                 platforms=tuple(platforms[1:]),
             )
-    descriptor = choice.image.manifest
+    descriptor = choice.manifest
     manifest = None if descriptor is None else await _read_whole(images, descriptor)
     if manifest is None or descriptor is None:
         manifest, descriptor = await _own_manifest(images, choice.image)

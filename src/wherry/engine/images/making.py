@@ -258,7 +258,8 @@ async def import_tar(
 
 async def push_target(images: Images, name: str, platform: Platform | None = None) -> Descriptor:
     """See `wherry.engine.ingest.ImageSource`."""
-    target = images.catalog.resolve(name).target
+    record = images.catalog.resolve(name)
+    target = record.target
     if (
         platform is None
         and target is not None
@@ -267,9 +268,10 @@ async def push_target(images: Images, name: str, platform: Platform | None = Non
     ):
         return target
     image = images.get(name, platform)
-    if image.manifest is None:
+    manifest = record.manifest_of(image)
+    if manifest is None:
         raise NotFound(f"image {image.id} has no manifest")
-    return await _compressed(images, image, image.manifest)
+    return await _compressed(images, image, manifest)
 
 
 async def _is_whole(images: Images, target: Descriptor) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wherry.model.image import Descriptor, Digest, ImageId
+from wherry.model.image import Descriptor, Digest, Image, ImageId
+from wherry.model.oci_image import MANIFEST_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,12 @@ class NameRecord:
 
     images: tuple[ImageId, ...]
     target: Descriptor | None = None
+
+    def manifest_of(self, image: Image) -> Descriptor | None:
+        """What the name means of one of its images, which other names may mean in another form."""
+        if self.target is not None and self.target.media_type in MANIFEST_TYPES:
+            return self.target
+        return image.manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
