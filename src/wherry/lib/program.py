@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from wherry.lib import worker
+from wherry.lib import tether, worker
 from wherry.lib.jsonvalue import (
     JsonObject,
     JsonValue,
@@ -86,33 +86,44 @@ async def run_program(
     cwd: Path | None = None,
     timeout_s: float | None = None,
     check: bool = True,
+    is_tethered: bool = False,
 ) -> Completed:
     """Runs a program to its end, with our environment unless `env` is given.
 
     Raises ProgramMissing, ProgramFailed (unless `check` is false) and TimeoutError (it was killed, and its children).
+    One that `is_tethered` ends with us, and with its children, also when we are killed.
     """
     path = shutil.which(argv[0], path=None if env is None else env.get("PATH"))
     if path is None:
         raise ProgramMissing(argv[0])
-    # Without input no pipe: uvloop raises RuntimeError when the program ends before the pipe is closed.
-    process = await asyncio.create_subprocess_exec(
-        path,
-        *argv[1:],
-        stdin=PIPE if input else DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=env,
-        cwd=cwd,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            stdout, stderr = await process.communicate(input or None)
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with what it started
-        await _reap(process)
+    command = [path, *argv[1:]]
+    with contextlib.ExitStack() as stack:
+        lifeline: tuple[int, ...] = ()
+        if is_tethered:
+            reader, writer = os.pipe()
+            stack.callback(os.close, writer)
+            stack.callback(os.close, reader)
+            command = [sys.executable, "-I", "-S", tether.__file__, str(reader), *command]
+            lifeline = (reader,)
+        # Without input no pipe: uvloop raises RuntimeError when the program ends before the pipe is closed.
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=PIPE if input else DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+            pass_fds=lifeline,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                stdout, stderr = await process.communicate(input or None)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # with what it started
+            await _reap(process)
     returncode = process.returncode or 0
     if check and returncode != 0:
         raise ProgramFailed(argv[0], returncode, stderr)

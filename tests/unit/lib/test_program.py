@@ -6,6 +6,8 @@ import asyncio
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from wherry.image.content import ContentStore
 from wherry.image.digest import digest_of
+from wherry.lib import program
 from wherry.lib.program import (
     ProgramFailed,
     ProgramMissing,
@@ -61,6 +64,32 @@ def test_what_a_killed_program_started_is_killed_too(tmp_path: Path) -> None:
     while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_tethered_program_ends_as_it_would() -> None:
+    done = asyncio.run(run_program(["cat"], input=b"hello", is_tethered=True))
+    assert (done.returncode, done.stdout) == (0, b"hello")
+    with pytest.raises(ProgramFailed, match="sh ended with 3: oops"):
+        asyncio.run(run_program(["sh", "-c", "echo oops >&2; exit 3"], is_tethered=True))
+    done = asyncio.run(run_program(["sh", "-c", "kill -9 $$"], is_tethered=True, check=False))
+    assert done.returncode == 128 + 9
+
+
+def test_a_tethered_program_ends_with_who_asked_for_it(tmp_path: Path) -> None:
+    code = "import asyncio, sys; from wherry.lib.program import run_program"
+    code += "; asyncio.run(run_program(sys.argv[1:], is_tethered=True))"
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    script = f"exec > {fifo}; sleep 600 & echo; sleep 600"
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code, "sh", "-c", script],
+        env={**os.environ, "PYTHONPATH": str(Path(program.__file__).parents[2])},
+    )
+    with fifo.open("rb") as stream:
+        assert stream.readline() == b"\n"  # it runs, and what it has started
+        asking.kill()
+        asking.wait()
+        assert stream.read() == b""  # all of them have ended
 
 
 def test_worker_result_and_progress(tmp_path: Path) -> None:

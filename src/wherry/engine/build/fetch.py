@@ -148,7 +148,9 @@ async def _git(*arguments: str) -> str:
         if name in os.environ:
             env[name] = os.environ[name]
     try:
-        done = await run_program(["git", *arguments], env=env, timeout_s=TIMEOUT_S)
+        done = await run_program(
+            ["git", *arguments], env=env, timeout_s=TIMEOUT_S, is_tethered=True
+        )
     except ProgramMissing as error:
         raise NotSupported("git repositories need the program git: install package git") from error
     except ProgramFailed as error:
