@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.api.dialogue import DEADLINE_S, build_application, connect, run
 from wherry.api.framing import BodyReader, ProtocolError, parse_head
-from wherry.api.message import HIJACKED, Answer, BodyBudget, Request, Response, StreamResponse
+from wherry.api.message import HIJACKED, Answer, Body, BodyBudget, Request, Response, StreamResponse
 from wherry.api.router import Route
 from wherry.api.server import Application
 from wherry.api.stream import make_hijack
@@ -524,16 +525,30 @@ def test_hostile_chunks_end_the_connection(body: bytes) -> None:
     run(talk)
 
 
+class WatchedBudget(BodyBudget):
+    """Tells when 2 MiB are taken."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.taken = 0
+        self.is_low = asyncio.Event()
+
+    def take(self, size: int) -> None:
+        super().take(size)
+        self.taken += size
+        if self.taken >= 2 << 20:
+            self.is_low.set()
+
+
 def test_large_bodies_that_do_not_end_are_bounded_together() -> None:
     async def scene() -> None:
         application = Handlers().application
-        application.body_budget = BodyBudget(3 << 20)
+        application.body_budget = budget = WatchedBudget(3 << 20)
         head = b"POST /echo HTTP/1.1\r\nHost: d\r\nContent-Length: 9000000\r\n\r\n"
         async with connect(application) as first, connect(application) as second:
             await first.send(head + b"x" * (3 << 20))
             async with asyncio.timeout(DEADLINE_S):
-                while application.body_budget._left > 1 << 20:  # noqa: ASYNC110 - there is no event for it
-                    await asyncio.sleep(0)
+                await budget.is_low.wait()
             await second.send(head + b"x" * (3 << 20))
             status, _, body = await second.answer()
             assert status == 503
@@ -546,6 +561,25 @@ def test_large_bodies_that_do_not_end_are_bounded_together() -> None:
             assert (await last.request("POST", "/echo", b"z" * (3 << 20)))[0] == 200
 
     run(scene)
+
+
+def test_a_body_in_very_small_pieces_costs_its_size() -> None:
+    async def scene() -> None:
+        body = Body()
+        reading = asyncio.create_task(body.read())
+        for _ in range(200):
+            for _ in range(1000):
+                body.feed(bytes(bytearray(2)))  # an object of its own
+            await asyncio.sleep(0)
+        body.finish()
+        assert await reading == bytes(400_000)
+
+    tracemalloc.start()
+    try:
+        run(scene)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_body_cut_off_by_the_client_is_not_passed_as_whole() -> None:

@@ -149,18 +149,17 @@ class Body:
 
     async def read(self, limit: int = JSON_BODY_LIMIT) -> bytes:
         """All of it. Raises BodyTooLarge, Unavailable."""
-        pieces = []
-        size = taken = 0
+        data = bytearray()  # pieces kept apart would cost many times their size when they are small
+        taken = 0
         try:
             async for piece in self:
-                size += len(piece)
-                if size > limit:
+                data += piece
+                if len(data) > limit:
                     raise BodyTooLarge(f"request body is larger than {limit} bytes")
-                if size > _FREE_BODY_BYTES:
+                if len(data) > _FREE_BODY_BYTES:
                     self._budget.take(len(piece))
                     taken += len(piece)
-                pieces.append(piece)
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return bytes(data)
         finally:
             self._budget.give_back(taken)
 

@@ -133,7 +133,7 @@ async def _refuse_buildkit(request: Request) -> Answer:
 async def _read_preface(
     body: AsyncIterator[bytes],
 ) -> tuple[wire.BuildPreface, AsyncIterator[bytes]]:
-    data = b""
+    data = bytearray()
     length = -1
     async for piece in body:
         data += piece
@@ -149,7 +149,7 @@ async def _read_preface(
         preface = msgspec.json.decode(data[8 : 8 + length], type=wire.BuildPreface)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidArgument(f"the preface of the build: {error}") from error
-    return preface, _prepend(data[8 + length :], body)
+    return preface, _prepend(bytes(data[8 + length :]), body)
 
 
 async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
