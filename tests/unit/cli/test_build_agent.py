@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def test_keys_are_listed_and_sign(agent: KeyAgent, keys: dict[str, Key]) -> None
 )
 def test_everything_else_fails(agent: KeyAgent, message: bytes) -> None:
     assert ask(agent, message) == b"\x05"
+
+
+def test_an_agent_whose_path_is_too_long(
+    keys: dict[str, Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(ValueRefused, match="path too long; TMPDIR may name a folder"):
+        KeyAgent(list(keys))
+    assert not list(folder.iterdir())
 
 
 def test_what_cannot_be_an_agent(keys: dict[str, Key], tmp_path: Path) -> None:

@@ -28,13 +28,18 @@ if TYPE_CHECKING:
 _FAILURE = 5
 _REQUEST_IDENTITIES, _IDENTITIES = 11, 12
 _SIGN_REQUEST, _SIGN_RESPONSE = 13, 14
-_RSA_SHA2_256, _RSA_SHA2_512 = 2, 4  # flags of a sign request
+# By the flags of a sign request; the last is what an old host asks for.
+_RSA_ALGORITHMS: tuple[tuple[int, bytes, type[hashes.HashAlgorithm]], ...] = (
+    (4, b"rsa-sha2-512", hashes.SHA512),
+    (2, b"rsa-sha2-256", hashes.SHA256),
+    (0, b"ssh-rsa", hashes.SHA1),
+)
 _MAX_MESSAGE = 256 << 10
 _MAX_KEY_FILE = 100 << 10
-_CURVE_HASHES: dict[str, tuple[str, hashes.HashAlgorithm]] = {
-    "secp256r1": ("ecdsa-sha2-nistp256", hashes.SHA256()),
-    "secp384r1": ("ecdsa-sha2-nistp384", hashes.SHA384()),
-    "secp521r1": ("ecdsa-sha2-nistp521", hashes.SHA512()),
+_CURVE_ALGORITHMS: dict[str, tuple[bytes, hashes.HashAlgorithm]] = {
+    "secp256r1": (b"ecdsa-sha2-nistp256", hashes.SHA256()),
+    "secp384r1": (b"ecdsa-sha2-nistp384", hashes.SHA384()),
+    "secp521r1": (b"ecdsa-sha2-nistp521", hashes.SHA512()),
 }
 
 
@@ -47,7 +52,15 @@ class KeyAgent:
         self._folder = tempfile.mkdtemp(prefix="wherry-ssh-")
         self.path = os.path.join(self._folder, "agent")
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.path)
+        try:
+            self._listener.bind(self.path)
+        except OSError as exc:  # an address holds 108 bytes
+            self._listener.close()
+            os.rmdir(self._folder)
+            raise ValueRefused(
+                f"failed to make an agent of the keys: {self.path}: {str(exc).lower()}; TMPDIR may name a folder"
+                " with a shorter path"
+            ) from exc
         self._listener.listen()
         self._serving: list[tuple[threading.Thread, socket.socket]] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
@@ -135,7 +148,7 @@ def _load(path: str) -> Key:
         ) from exc
     except Exception as exc:  # ValueError, and what the backend has of its own
         raise ValueRefused(f"failed to parse {path}: no private key found") from exc
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVE_HASHES:
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVE_ALGORITHMS:
         return key
     if isinstance(key, ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
         return key
@@ -154,18 +167,14 @@ def _encode_public(key: Key) -> bytes:
 def _sign(key: Key, data: bytes, flags: int) -> bytes:
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return _string(b"ssh-ed25519") + _string(key.sign(data))
-    name: str
-    algorithm: hashes.HashAlgorithm
     if isinstance(key, rsa.RSAPrivateKey):
-        name, algorithm = "ssh-rsa", hashes.SHA1()  # noqa: S303 - what an old host asks for
-        if flags & _RSA_SHA2_512:
-            name, algorithm = "rsa-sha2-512", hashes.SHA512()
-        elif flags & _RSA_SHA2_256:
-            name, algorithm = "rsa-sha2-256", hashes.SHA256()
-        return _string(name.encode()) + _string(key.sign(data, padding.PKCS1v15(), algorithm))
-    name, algorithm = _CURVE_HASHES[key.curve.name]
+        name, make = next(
+            (name, make) for flag, name, make in _RSA_ALGORITHMS if flags & flag == flag
+        )
+        return _string(name) + _string(key.sign(data, padding.PKCS1v15(), make()))
+    name, algorithm = _CURVE_ALGORITHMS[key.curve.name]
     r, s = utils.decode_dss_signature(key.sign(data, ec.ECDSA(algorithm)))
-    return _string(name.encode()) + _string(_number(r) + _number(s))
+    return _string(name) + _string(_number(r) + _number(s))
 
 
 def _string(data: bytes) -> bytes:

@@ -21,6 +21,7 @@ from wherry.engine.build.records import StepFailed
 _TARGET = "/run/buildkit/ssh_agent.{}"
 _PIECE = 1 << 16
 _MAX_MESSAGE = 256 << 10
+_MAX_CONNECTIONS = 64  # of a step's mount: each costs the engine two descriptors
 _ALLOWED = frozenset((11, 13))  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST
 _FAILURE = b"\0\0\0\1\5"
 
@@ -62,15 +63,23 @@ def _listen(path: Path, mount: RunMount) -> socket.socket:
 
 
 async def _serve(listener: socket.socket, agent: str) -> asyncio.Server:
+    count = 0
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
         try:
+            if count > _MAX_CONNECTIONS:
+                return
             agent_reader, agent_writer = await asyncio.open_unix_connection(agent)
+            await asyncio.gather(
+                _pass_requests(reader, agent_writer, writer), _pass(agent_reader, writer)
+            )
         except OSError:
+            pass  # there is no agent any more
+        finally:
+            count -= 1
             writer.close()
-            return
-        await asyncio.gather(
-            _pass_requests(reader, agent_writer, writer), _pass(agent_reader, writer)
-        )
 
     return await asyncio.start_unix_server(relay, sock=listener)
 
