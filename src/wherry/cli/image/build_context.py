@@ -7,6 +7,7 @@ import os
 from wherry.cli.archive import BLOCK, pack
 from wherry.cli.errors import CommandFailed
 from wherry.cli.image.build_listing import Listing
+from wherry.lib.archives import HEAD_BYTES, is_archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
     from wherry.build.ignore import IgnoreMatcher
 
 REMOTE_PREFIXES = ("http://", "https://", "git://", "github.com/", "git@", "ssh://")
-ARCHIVE_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 NAMED_PREFIX = ".wherry-contexts"
 CHUNK = 1 << 18
-PEEK = 512
 
 
 class Context:
@@ -68,15 +67,14 @@ def _open_standard_input(dockerfile: str) -> Context:
             "invalid argument: can't use stdin for both build context and dockerfile"
         )
     head = b""
-    while len(head) < PEEK:
-        piece = os.read(0, PEEK - len(head))
+    while len(head) < HEAD_BYTES:
+        piece = os.read(0, HEAD_BYTES - len(head))
         if not piece:
             break
         head += piece
     if not head:
         raise CommandFailed("unable to prepare context: no context given on standard input")
-    is_archive = head.startswith(ARCHIVE_MAGICS) or head[257:262] == b"ustar"
-    if is_archive:
+    if is_archive(head):
 
         def stream() -> Iterator[bytes]:
             yield head

@@ -22,6 +22,7 @@ from wherry.engine.build.kept import KeptContexts
 from wherry.engine.build.layers import Workspace
 from wherry.engine.build.records import BuildOptions
 from wherry.engine.images.worker import run_image_worker
+from wherry.lib.archives import HEAD_BYTES, is_archive, is_compressed
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import run_worker
 from wherry.model.errors import Internal, InvalidArgument, NotFound
@@ -166,7 +167,7 @@ class Contexts:
 
     async def _index(self, folder: Path, body: Path, options: BuildOptions) -> BuildContext:
         plain = folder / "context.tar"
-        if await asyncio.to_thread(_size, body) <= SMALL_BODY:
+        if await asyncio.to_thread(is_small, body):
             entries, is_plain = await asyncio.to_thread(read_index, body, plain)
         else:
             answer = await run_image_worker(
@@ -264,8 +265,12 @@ def _int(value: JsonValue) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
+def is_small(body: Path) -> bool:
+    """Whether it is read sooner than a worker starts. A compressed one may be anything."""
+    with body.open("rb") as file:
+        return os.fstat(file.fileno()).st_size <= SMALL_BODY and not is_compressed(
+            file.read(HEAD_BYTES)
+        )
 
 
 def _read_dockerfile(path: Path, name: str) -> bytes:
@@ -280,9 +285,7 @@ def _read_dockerfile(path: Path, name: str) -> bytes:
 
 def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(512)
-    compressed = head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
-    return compressed or head[257:262] == b"ustar"
+        return is_archive(file.read(HEAD_BYTES))
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from wherry.build.errors import suggest
 from wherry.build.ignore import IgnoreMatcher, compile_pattern, compile_patterns
 from wherry.image.layer.streams import Decompressor
+from wherry.lib.archives import HEAD_BYTES, is_compressed
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.tar.reader import (
     BLOCK,
@@ -242,10 +243,9 @@ def index_context(arguments: JsonValue, report: object) -> JsonValue:
 def read_index(body: Path, plain: Path) -> tuple[list[Entry], bool]:
     """The entries, and whether `body` itself is the tar (else `plain` is). Raises InvalidArgument."""
     with body.open("rb", buffering=0) as file:
-        head = file.read(6)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
-        compressed = _is_compressed(head)
-        if not compressed:
+        if not is_compressed(head):
             return _read_entries(file.read), True
         decompressor = Decompressor(file.read)
         with plain.open("wb") as out:
@@ -256,10 +256,6 @@ def read_index(body: Path, plain: Path) -> tuple[list[Entry], bool]:
                 return data
 
             return _read_entries(read), False
-
-
-def _is_compressed(head: bytes) -> bool:
-    return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
 
 
 def _read_entries(read: Read) -> list[Entry]:

@@ -11,6 +11,7 @@ import stat
 
 from wherry.engine.build.copying.target import Target, write_all
 from wherry.image.layer.streams import Decompressor
+from wherry.lib.archives import HEAD_BYTES, is_archive, is_tar
 from wherry.lib.tar.reader import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -24,15 +25,14 @@ from wherry.lib.tar.reader import (
     TarReader,
 )
 
-ARCHIVE_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 # The decompressor imports these when it meets such an archive, which is too late once imports are forbidden.
 DECOMPRESSORS = (bz2, lzma)
 
 
 def unpack_if_archive(target: Target, fd: int, offset: int, size: int) -> bool:
     """Whether it is one; then what is in it goes below the destination."""
-    head = os.pread(fd, 512, offset)
-    if not head.startswith(ARCHIVE_MAGICS) and head[257:262] != b"ustar":
+    head = os.pread(fd, HEAD_BYTES, offset)
+    if not is_archive(head):
         return False
     position = offset
     end = offset + size
@@ -57,7 +57,7 @@ def unpack_if_archive(target: Target, fd: int, offset: int, size: int) -> bool:
             folder = target.open_directory(place)
             target.set_times(folder, mtime_ns)
             os.close(folder)
-        if first and head[257:262] != b"ustar":
+        if first and not is_tar(head):
             return False  # compressed, but nothing like a tar in it
     except (TarError, ValueError):
         if target.count:
