@@ -491,6 +491,19 @@ def test_an_oci_layout_as_context(engine: Engine, busybox: str, debian: str, con
         build(engine, context, "-q", "-t", "laid", "--build-context", named, client="wherry")
         assert output_of(engine, "laid") == "layout\nlayout\n"
     top = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
+    document = json.loads((layout / "blobs" / "sha256" / top.removeprefix("sha256:")).read_text())
+    downloading = [
+        engine.root / "tmp" / f"{layer['digest'].replace(':', '-')}.partial"
+        for layer in document["layers"]
+    ]
+    for path in downloading:
+        path.write_bytes(b"what a pull has so far")
+    engine.docker("rmi", "-f", "laid")
+    engine.docker("builder", "prune", "-af")
+    build(engine, context, "-q", "--build-context", named, client="wherry")
+    for path in downloading:
+        assert path.read_bytes() == b"what a pull has so far"
+        path.unlink()
     for where, sentence in (
         (f"{layout}@{top}", ""),
         (f"{layout}:2", "build context lay: it has no 2"),

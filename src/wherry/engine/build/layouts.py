@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 from wherry.engine.build.contexts import BuildContext
 from wherry.engine.images import Images
@@ -57,7 +58,7 @@ class Layout:
         entry = self._folder.whole.find(blob_name(descriptor.digest))
         if entry is None or entry.size != descriptor.size:
             raise BadContent(f"blob {descriptor.digest} is missing or damaged")
-        partial = images.partial_path(descriptor.digest)
+        partial = images.content.tmp / f"layout-{secrets.token_hex(8)}"
 
         def copy() -> None:
             with self._folder.tar.open("rb") as source, partial.open("wb") as target:
@@ -67,13 +68,16 @@ class Layout:
                     target.write(piece)
                     remaining -= len(piece)
 
-        await run_blocking(copy)
-        ingest = images.begin_layer(descriptor, diff_id)
         try:
-            ingest.advance(descriptor.size)
-            await ingest.finish()
+            await run_blocking(copy)
+            ingest = images.begin_layer(descriptor, diff_id, partial=partial)
+            try:
+                ingest.advance(descriptor.size)
+                await ingest.finish()
+            finally:
+                await ingest.abort()
         finally:
-            await ingest.abort()
+            partial.unlink(missing_ok=True)
 
 
 class Layouts:

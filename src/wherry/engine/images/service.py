@@ -397,9 +397,11 @@ class Images:
         descriptor: Descriptor,
         diff_id: Digest | None,
         on_progress: Callable[[int], None] | None = None,
+        *,
+        partial: Path | None = None,
     ) -> Ingest:
-        """See ImageSink."""
-        partial = self.content.partial_path(descriptor.digest)
+        """See ImageSink. What is no download has a `partial` file of its own, which the blob is made of."""
+        partial = partial or self.content.partial_path(descriptor.digest)
         return Ingest(
             {
                 "digest": descriptor.digest,
