@@ -98,8 +98,7 @@ class KeptContexts:
         folder = self._place(offer.key)
         pool = folder / "pool"
         known = self._known.get(offer.key, {}) if pool.exists() else {}
-        folder.mkdir(mode=0o700, exist_ok=True)
-        begin = _append(pool, body)
+        begin = pool.stat().st_size if pool.exists() else 0
         fresh = {entry.path: entry for entry in sent if entry.kind == "f"}
         entries: list[Entry] = []
         now_known: dict[str, _Known] = {}
@@ -118,6 +117,9 @@ class KeptContexts:
             if found.stamp:
                 now_known[listed.path] = found
             entries.append(_entry(listed, found))
+        # Now that nothing is missing: what is refused leaves nothing there.
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _append(pool, body)
         os.link(pool, target)
         self._keep(offer.key, folder, known, now_known)
         return entries
@@ -188,8 +190,8 @@ def _entry(listed: Listed, found: _Known) -> Entry:
     )
 
 
-def _append(pool: Path, body: Path) -> int:
-    """Puts the body at the end of the pool; answers where it begins."""
+def _append(pool: Path, body: Path) -> None:
+    """Puts the body at the end of the pool."""
     pool.touch(mode=0o600)
     # Not opened for appending, which sendfile refuses; the caller has the lock.
     with body.open("rb") as source, pool.open("r+b") as target:
@@ -201,7 +203,6 @@ def _append(pool: Path, body: Path) -> int:
         except OSError:
             target.truncate(begin)
             raise
-        return begin
 
 
 def _read_index(place: Path) -> dict[str, _Known]:

@@ -122,6 +122,25 @@ def test_pruned_between_the_question_and_the_build(client: Client) -> None:
         asyncio.run(ask())
 
 
+def test_what_is_refused_leaves_nothing(client: Client) -> None:
+    client.build({"a": "one"})
+    (pool,) = (client.root / "build-cache").glob("context-*/pool")
+    size = pool.stat().st_size
+
+    async def ask() -> None:
+        listed = [Listed(name, "f", 0o644, 3, 7, "", "3:new") for name in ("b", "c")]
+        token, _ = await client.kept.offer("here", listed)
+        body = client.root / "body"
+        body.write_bytes(pack(["b"], {"b": "new"}))
+        sent, _ = read_index(body, body)
+        await client.kept.complete(token, body, sent, client.root / "data")
+
+    with pytest.raises(Conflict, match="c is not here any more"):
+        asyncio.run(ask())
+    assert pool.stat().st_size == size
+    assert client.build({"a": "one"}) == ({"a": "one"}, [])
+
+
 def test_few_contexts_are_kept(client: Client) -> None:
     async def fill() -> None:
         for number in range(12):
