@@ -50,10 +50,10 @@ from wherry.engine.build.transfer import Transfers
 from wherry.engine.clock import now
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.images import Images
-from wherry.engine.pull import run_together
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.store import Store, Table
+from wherry.engine.tasks import run_together
 from wherry.image.config import descriptor_json
 from wherry.image.reference import Reference, parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue
@@ -419,13 +419,7 @@ async def _solve(builds: Sequence[Build], report: Report) -> list[StageResult]:
         names += planned.names
         classic += planned.classic
     report(Planned(names=tuple(names), classic=tuple(classic)))
-    solved: dict[int, StageResult] = {}
-
-    async def solve(at: int) -> None:
-        solved[at] = await builds[at].run()
-
-    await run_together(solve(at) for at in range(len(builds)))
-    return [solved[at] for at in range(len(builds))]
+    return await run_together(build.run() for build in builds)
 
 
 def _readable(text: str) -> str:

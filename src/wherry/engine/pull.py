@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,6 +17,7 @@ from wherry.engine.blobsources import BlobSources
 from wherry.engine.downloads import BlobRequest, Downloads, Phase, Step
 from wherry.engine.ingest import ImageSink
 from wherry.engine.registries import Registries, translate_failure
+from wherry.engine.tasks import run_together
 from wherry.image.reference import Reference
 from wherry.model.errors import EngineError, Forbidden, Internal, NotFound
 from wherry.model.image import Descriptor, Digest, ImageId, Platform
@@ -390,21 +391,6 @@ async def stream_progress(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-
-
-async def run_together(work: Iterable[Awaitable[None]]) -> None:
-    """Runs all at once; the first failure cancels the rest and is raised itself."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    if not tasks:
-        return
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 class _LayerLines:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 
 from wherry.engine.blobsources import BlobSources
 from wherry.engine.ingest import ImageSource
-from wherry.engine.pull import run_together, short_id, stream_progress
+from wherry.engine.pull import short_id, stream_progress
 from wherry.engine.registries import Registries, translate_failure
+from wherry.engine.tasks import run_together
 from wherry.image.reference import Reference
 from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue

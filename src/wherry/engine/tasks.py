@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import TypeVar
 
 logger = logging.getLogger(__name__)
@@ -71,3 +71,19 @@ def _log_failure(task: asyncio.Task[Result]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None:
         logger.error("task %s failed", task.get_name(), exc_info=error)
+
+
+async def run_together(work: Iterable[Awaitable[Result]]) -> list[Result]:
+    """Runs all at once; the first failure cancels the rest, which has ended when it is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    if not tasks:
+        return []
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.result() for task in tasks]

@@ -16,7 +16,7 @@ from wherry.engine.build.layouts import Layout, Layouts
 from wherry.engine.build.records import BuildOptions, CacheOption, CacheRecord
 from wherry.engine.build.remotes import CacheRegistry, Fetch
 from wherry.engine.images import Images
-from wherry.engine.pull import run_together
+from wherry.engine.tasks import run_together
 from wherry.image.content import BadContent
 from wherry.model.errors import EngineError, InvalidArgument, NoSuchImage
 from wherry.model.image import Descriptor, Digest

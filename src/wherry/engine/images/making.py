@@ -21,6 +21,7 @@ from wherry.engine.clock import now
 from wherry.engine.images.pipes import feed_pipe, open_pipe
 from wherry.engine.images.records import ImageRecord
 from wherry.engine.images.worker import run_image_worker
+from wherry.engine.tasks import run_together
 from wherry.image.compression import GZIP, Compression
 from wherry.image.config import (
     OCI_LAYER,
@@ -333,7 +334,7 @@ async def portable_layers(
             if is_good and images.has_blob(layer.digest) and (is_wanted or diff_id not in known):
                 known[diff_id] = as_oci_layer(layer)
     missing = [diff_id for diff_id in dict.fromkeys(diff_ids) if diff_id not in known]
-    packed = await asyncio.gather(*(_compress(images, diff_id, compression) for diff_id in missing))
+    packed = await run_together(_compress(images, diff_id, compression) for diff_id in missing)
     known.update(zip(missing, packed, strict=True))
     return tuple(known[diff_id] for diff_id in diff_ids)
 
