@@ -15,6 +15,7 @@ from wherry.engine.build.contexts import BuildContext
 from wherry.engine.build.layouts import Layout, Layouts
 from wherry.engine.build.records import BuildOptions, CacheOption, CacheRecord
 from wherry.engine.build.remotes import CacheRegistry, Fetch
+from wherry.engine.clock import now
 from wherry.engine.images import Images
 from wherry.engine.tasks import run_together
 from wherry.image.content import BadContent
@@ -81,7 +82,8 @@ class ImportedCache:
             found = [layers.find(Digest(diff_id)) for diff_id in record.layers]
             if all(found):
                 own = found[-1].size_bytes if found and found[-1] is not None else 0
-                cache.put(key, replace(record, size_bytes=own if record.kind != "internal" else 0))
+                size = own if record.kind != "internal" else 0
+                cache.put(key, replace(record, size_bytes=size, last_used=now()))
 
 
 class CacheImporter:
