@@ -1310,3 +1310,13 @@ def test_a_dockerfile_and_names_that_are_no_utf8(
     (context / "Dockerfile").write_text(f"FROM {busybox}\nCOPY cafe /\n")
     Path(os.fsdecode(os.fsencode(context) + b"/caf\xe9")).write_text("")
     assert "file not found in build context" in refuse(engine, context, client=client)
+
+
+def test_files_of_a_build_that_failed_are_removed(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    write(context, f"FROM {busybox}\nCOPY a /\n", a="1")
+    words = ("-o", f"type=tar,dest={context.parent}/x.tar", "--cache-to")
+    told = refuse(engine, context, *words, "type=registry,ref=127.0.0.1:1/none", client="wherry")
+    assert "connection refused" in told
+    assert not list((engine.root / "tmp").glob("build-output-*"))

@@ -6,6 +6,7 @@ Composition of the parts in `engine.build`. One instance per engine; builds run 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -241,8 +242,10 @@ class Builder:
                 )
                 solved = await _solve(builds, report)
                 warnings = self._warnings(builds, options, report)
-                result = await self._deliver(builds, solved, options, tags)
-                caches = await self._export_cache(builds, solved, options, report)
+                with contextlib.ExitStack() as undo:
+                    result = await self._deliver(builds, solved, options, tags, undo)
+                    caches = await self._export_cache(builds, solved, options, report)
+                    undo.pop_all()
                 return replace(result, caches=caches, warnings=warnings)
         finally:
             self._going_on.difference_update(builds)
@@ -255,8 +258,12 @@ class Builder:
         solved: Sequence[StageResult],
         options: BuildOptions,
         tags: tuple[str, ...],
+        undo: contextlib.ExitStack,
     ) -> BuildResult:
-        """Images, tags and outputs. An image that is only asked for as a file does not stay."""
+        """Images, tags and outputs. An image that is only asked for as a file does not stay.
+
+        `undo` gets what must not stay when something after it fails.
+        """
         images: list[Image] = []
         keeps = keeps_image(options.outputs)
         if needs_image(options.outputs):
@@ -281,11 +288,11 @@ class Builder:
             target=target,
             names=names,
         )
-        outputs = [
-            await self._outputs.write(output, results)
-            for output in options.outputs
-            if output.type != "image"
-        ]
+        outputs: list[str] = []
+        for output in options.outputs:
+            if output.type != "image":
+                outputs.append(await self._outputs.write(output, results))
+                undo.callback(self._outputs.forget, outputs[-1])
         return BuildResult(
             image_id=images[0].id if images else "",
             tags=tags if keeps else (),

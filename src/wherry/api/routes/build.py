@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,9 @@ class BuildRoutes:
     async def read_output(self, request: Request) -> Answer:
         """GET /wherry/builds/output/{name}: once."""
         path = self._builder.take_output(request.params["name"])
-        return StreamResponse(_read_and_remove(path), _TAR)
+        return StreamResponse(
+            _read_and_remove(path), _TAR, release=partial(path.unlink, missing_ok=True)
+        )
 
 
 async def _refuse_buildkit(request: Request) -> Answer:

@@ -81,10 +81,11 @@ class Outputs:
         """Keeps a file for the client, for some time; answers its name."""
         path = Path(file.name)
         self._waiting[path.name] = path
-        asyncio.get_running_loop().call_later(WAITING_S, self._forget, path.name)
+        asyncio.get_running_loop().call_later(WAITING_S, self.forget, path.name)
         return path.name
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Removes a file that nobody will fetch; fine when it is not there."""
         path = self._waiting.pop(name, None)
         if path is not None:
             path.unlink(missing_ok=True)
