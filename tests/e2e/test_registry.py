@@ -179,6 +179,11 @@ def test_names_of_one_image_in_two_forms_keep_theirs(
             assert index is not None
             assert json.load(index)["manifests"][0]["digest"] == forms[form].digest
         engine.run(client, "rmi", again)
+    engine.run(client, "save", "-o", str(tmp_path / "saved"), *names.values())
+    engine.run(client, "rmi", *names.values())
+    engine.run(client, "load", "-i", str(tmp_path / "saved"))
+    for form, name in names.items():
+        assert f"digest: {forms[form].digest} " in engine.run(client, "push", name).stdout
     engine.run(client, "rmi", *names.values())
 
 

@@ -77,6 +77,12 @@ class _Plan:
     manifest: bytes | None = None  # the archive's own, to be kept byte for byte
     manifest_type: str = ""
     indexes: tuple[tuple[Descriptor, bytes], ...] = ()  # that lead to it, outermost first
+    blobs: tuple[tuple[Digest, _Member], ...] = ()  # of an artifact, which has no layers
+
+    @property
+    def members(self) -> tuple[_Member | None, ...]:
+        """The files of the layers."""
+        return tuple(layer.member for layer in self.layers)
 
 
 @confined
@@ -185,10 +191,10 @@ class _Archive:
         if not isinstance(entries, list):
             raise BadContent("manifest.json is not a list")
         # Docker 25 and later, and we, write an OCI layout beside it: its manifests keep every digest.
-        known: dict[Digest, _Plan] = {}
-        said: set[Digest] = set()
+        known: list[_Plan] = []
+        said: set[bytes] = set()
         if self._find("index.json") is not None:
-            known = {digest_of(plan.config): plan for plan in self._oci_images() if plan}
+            known = [plan for plan in self._oci_images() if plan]
         for entry in entries:
             if not isinstance(entry, dict):
                 raise BadContent("manifest.json: expected objects")
@@ -196,11 +202,14 @@ class _Archive:
                 plan = self._docker_plan(entry)
             except JsonError as error:
                 raise BadContent(f"manifest.json: {error}") from error
-            config = digest_of(plan.config)
-            said.add(config)
-            yield replace(known[config], names=plan.names) if config in known else plan
-        for config, plan in known.items():
-            if config not in said:  # another platform, for which manifest.json has no place
+            said.add(plan.config)
+            same = [other for other in known if other.config == plan.config]
+            same.sort(key=lambda other: other.members != plan.members)
+            yield replace(same[0], names=plan.names) if same else plan
+        for plan in known:
+            if (
+                plan.config not in said
+            ):  # another platform or an artifact: no place in manifest.json
                 yield plan
 
     def _docker_plan(self, entry: JsonObject) -> _Plan:
@@ -257,6 +266,10 @@ class _Archive:
         config = self._read(self._blob(manifest.config.digest))
         if digest_of(config) != manifest.config.digest:
             raise BadContent("the image config does not match its digest")
+        if not manifest.is_image:
+            digests = [layer.digest for layer in manifest.layers]
+            blobs = tuple((digest, self._get(self._blob(digest))) for digest in digests)
+            return _Plan(config, (), _names_of(named), data, manifest.media_type, blobs=blobs)
         diff_ids = parse_config(config).diff_ids
         if len(diff_ids) != len(manifest.layers):
             raise BadContent("the manifest and the image config differ in their number of layers")
@@ -285,6 +298,8 @@ class _Loader:
                 self._load_layer(layer)
             elif layer.member is not None:
                 self._keep_blob(layer, layer.member)
+        for digest, member in plan.blobs:
+            self._adopt_blob(member, digest)
         config = digest_of(plan.config)
         self._content.put(config, plan.config)
         manifest, media_type = plan.manifest, plan.manifest_type
@@ -300,6 +315,7 @@ class _Loader:
         target = plan.indexes[0][0] if plan.indexes else descriptor
         blobs = [
             *(layer.descriptor.digest for layer in plan.layers),
+            *(digest for digest, _ in plan.blobs),
             *(index.digest for index, _ in plan.indexes),
         ]
         return {

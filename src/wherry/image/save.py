@@ -63,6 +63,8 @@ def build_layout(images: Sequence[SavedImage]) -> tuple[dict[str, bytes], dict[D
             for layer in each.manifest.layers:
                 blobs.setdefault(layer.digest, each.created_s)
         index += _index_entries(image)
+        if not image.manifest.is_image:
+            continue  # an artifact has no place in Docker's own files
         legacy.append(_legacy_entry(image))
         for name in image.names:
             if image.manifest.layers:

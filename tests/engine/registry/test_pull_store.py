@@ -14,10 +14,12 @@ from typing import TypeVar
 import pytest
 import zstandard
 from tests.harness.registry import (
+    OCI_INDEX,
     RegistryServer,
     TestImage,
     digest_of,
     make_image,
+    make_index,
     make_layer,
     running_registry,
 )
@@ -304,13 +306,41 @@ def test_an_artifact_is_stored_as_it_is(registry: RegistryServer, place: Place) 
         registry.put_blob("store/artifact", blob)
     body = json.dumps(manifest).encode()
     registry.put_manifest("store/artifact", "v1", str(manifest["mediaType"]), body)
-    place.pull(f"{registry.host}/store/artifact:v1")
+    name = f"{registry.host}/store/artifact:v1"
+    place.pull(name)
 
     async def work(images: Images, _: Pulls) -> None:
         assert images.blob_path(Digest(digest_of(data))).read_bytes() == data
         assert images.blob_path(Digest(digest_of(body))).read_bytes() == body
+        saved = b"".join([piece async for piece in images.save([name])])
+        await images.remove(name)
+        assert not images.has_blob(Digest(digest_of(data)))
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield saved
+
+        said = [line.stream async for line in images.load(stream())]
+        assert said == [f"Loaded image: {name}\n"]
 
     place.with_engine(work)
+    place.push(name)
+    assert registry.get_manifest("store/artifact", "v1") == (manifest["mediaType"], body)
+
+
+def test_a_tag_of_a_whole_index_is_that_index(registry: RegistryServer, place: Place) -> None:
+    image = make_image([{"a": b"a"}])
+    index = make_index([(image, "amd64", "")])
+    registry.put_image("store/index", "one", image)
+    registry.put_manifest("store/index", "v1", OCI_INDEX, index)
+    name, other = f"{registry.host}/store/index:v1", f"{registry.host}/store/index-again:v1"
+    place.pull(name)
+
+    async def tag(images: Images, _: Pulls) -> None:
+        images.tag(name, f"{registry.host}/store/index-again", "v1")
+
+    place.with_engine(tag)
+    place.push(other)
+    assert registry.get_manifest("store/index-again", "v1") == (OCI_INDEX, index)
 
 
 def test_two_images_that_share_a_layer(stub: StubRegistry, place: Place) -> None:

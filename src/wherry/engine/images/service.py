@@ -283,7 +283,7 @@ class Images:
         self.check_new_name(reference)
         name = reference.with_default_tag().canonical()
         record = self.catalog.resolve(ref)
-        target = record.manifest_of(image) if len(record.images) == 1 else record.target
+        target = record.target or image.manifest
         with self.catalog.transaction():
             for other in record.images[:0:-1]:
                 self.catalog.point(name, other, target)
