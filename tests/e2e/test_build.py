@@ -1210,6 +1210,26 @@ def test_networks_and_hosts(engine: Engine, busybox: str, context: Path) -> None
     build(engine, context, "--network", "none")
 
 
+def test_a_dockerfile_gets_no_privileges_by_itself(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    bounding = "grep CapBnd /proc/self/status"
+    write(context, f"FROM {busybox}\nRUN --security=insecure {bounding}\n")
+    for client in ("docker", "wherry"):
+        sentence = "security.insecure is not allowed: build with --allow security.insecure"
+        assert sentence in refuse(engine, context, client=client)
+    build(engine, context, "--allow", "security.insecure", client="wherry")
+    # Not from the cache either.
+    assert sentence in refuse(engine, context)
+    write(context, f"FROM {busybox}\nRUN --network=host test -e /sys/class/net/{engine.bridge}\n")
+    assert "network.host is not allowed" in refuse(engine, context, client="wherry")
+    build(engine, context, "--allow", "network.host", client="wherry")
+    build(engine, context, "--no-cache", "--network", "host")
+    assert "unknown entitlement bogus" in refuse(
+        engine, context, "--allow", "bogus", client="wherry"
+    )
+
+
 def test_cache_usage_prune_and_history(engine: Engine, busybox: str, context: Path) -> None:
     write(context, f"FROM {busybox}\nRUN head -c 100000 /dev/urandom > /big\n")
     build(engine, context, "-t", "pruned")

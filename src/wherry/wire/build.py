@@ -66,6 +66,7 @@ class BuildPreface(Struct, kw_only=True, rename="pascal"):
     cache_from: list[OptionItem] = field(default_factory=list)
     cache_to: list[OptionItem] = field(default_factory=list)
     no_cache_filter: list[str] = field(default_factory=list)
+    allow: list[str] = field(default_factory=list)
     dockerfile_text: bytes | None = None
     check: bool = False
     debug: bool = False

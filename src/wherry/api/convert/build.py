@@ -14,7 +14,15 @@ from wherry.api.message import InvalidNumber, Query
 from wherry.api.parameters import parse_filters
 from wherry.engine.build.kept import Listed
 from wherry.engine.build.prune import PruneOptions
-from wherry.engine.build.records import BuildOptions, CacheItem, CacheOption, HistoryRecord, Output
+from wherry.engine.build.records import (
+    ENTITLEMENTS,
+    NETWORK_HOST,
+    BuildOptions,
+    CacheItem,
+    CacheOption,
+    HistoryRecord,
+    Output,
+)
 from wherry.image.compression import GZIP, parse_compression, parse_flag
 from wherry.model.container import Ulimit
 from wherry.model.errors import InvalidArgument
@@ -75,6 +83,7 @@ def parse_options(query: Query, registry_config: str) -> BuildOptions:
         remove=not query.get("rm") or query.flag("rm"),
         labels=_json(query, "labels", dict[str, str]) or {},
         network_mode=query.get("networkmode"),
+        entitlements=frozenset({NETWORK_HOST} if query.get("networkmode") == "host" else ()),
         shm_size=query.number("shmsize") or 0,
         extra_hosts=_hosts(query),
         ulimits=_ulimits(query),
@@ -102,6 +111,9 @@ def _wants_inline(build_args: Mapping[str, str | None]) -> bool:
 
 def with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOptions:
     """Our own parameters. Raises InvalidArgument."""
+    for name in preface.allow:
+        if name not in ENTITLEMENTS:
+            raise InvalidArgument(f"unknown entitlement {name}")
     return replace(
         options,
         secrets=preface.secrets,
@@ -122,6 +134,7 @@ def with_preface(options: BuildOptions, preface: wire.BuildPreface) -> BuildOpti
             *(_cache_option(item, "exporter") for item in preface.cache_to),
         ),
         no_cache_filter=tuple(preface.no_cache_filter),
+        entitlements=options.entitlements.union(preface.allow),
         dockerfile_text=preface.dockerfile_text,
         check=preface.check,
         debug=preface.debug,

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     ("add-host", "", "list", "", 'Add a custom host-to-IP mapping ("host:ip")'),
+    (
+        "allow",
+        "",
+        "strings",
+        "",
+        'Let the Dockerfile ask for privileges ("network.host", "security.insecure")',
+    ),
     ("build-arg", "", "list", "", "Set build-time variables"),
     ("build-context", "", "stringArray", "", 'Additional build contexts (e.g., "name=path")'),
     (
@@ -189,6 +196,7 @@ def _build(session: Session, arguments: Arguments, agents: list[KeyAgent]) -> in
             "CacheFrom": [_option(source) for source in cache_from],
             "CacheTo": [_option(destination) for destination in cache_to],
             "NoCacheFilter": [*arguments.many("no-cache-filter")],
+            "Allow": [*arguments.many("allow")],
             "DockerfileText": context.dockerfile_text,
             "Check": arguments.flag("check"),
             "Debug": arguments.flag("debug"),
@@ -202,6 +210,7 @@ def _build(session: Session, arguments: Arguments, agents: list[KeyAgent]) -> in
         or cache_to
         or context.named
         or context.dockerfile_text is not None
+        or arguments.many("allow")
     ):
         raise CommandFailed("this engine has only the classic builder, which cannot do that")
     progress = make_progress(kind, quiet=quiet)

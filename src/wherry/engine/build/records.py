@@ -42,6 +42,11 @@ class CacheOption:
         return self.attributes.get("ref") or self.attributes.get("src") or self.type
 
 
+NETWORK_HOST = "network.host"
+SECURITY_INSECURE = "security.insecure"
+ENTITLEMENTS = frozenset({NETWORK_HOST, SECURITY_INSECURE})  # BuildKit's names
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """One request. Secrets are bytes by id, agents socket paths by id; neither is ever written down."""
@@ -57,6 +62,7 @@ class BuildOptions:
     remove: bool = True  # only what the classic builder would say depends on it
     labels: Mapping[str, str] = field(default_factory=dict)
     network_mode: str = ""
+    entitlements: frozenset[str] = frozenset()  # of `ENTITLEMENTS`: what a Dockerfile may ask for
     shm_size: int = 0
     extra_hosts: tuple[str, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()

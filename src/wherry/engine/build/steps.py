@@ -24,6 +24,8 @@ from wherry.engine.build.imports import HOLLOW, ImportedCache
 from wherry.engine.build.layers import Chain, Layer, Packer, Solved, Workspace
 from wherry.engine.build.layouts import Layouts
 from wherry.engine.build.records import (
+    NETWORK_HOST,
+    SECURITY_INSECURE,
     BuildOptions,
     CacheRecord,
     Report,
@@ -35,6 +37,7 @@ from wherry.engine.build.transfer import Prepared, Source, Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
 from wherry.lib.ids import new_id
+from wherry.model.errors import Forbidden
 from wherry.model.image import Digest, Platform
 from wherry.model.progress import Progress
 
@@ -134,6 +137,7 @@ class Steps:
     async def _solve_run(
         self, step: RunStep, number: int, before: StageResult, *, no_cache: bool
     ) -> Solved:
+        _check_entitlements(step, self._options.entitlements)
         sources: dict[int, Chain | Path] = {}
         keys: list[str] = []
         unpack: list[int] = []
@@ -444,3 +448,14 @@ class Steps:
 def _see(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         task.exception()  # the build itself waits for its layers and reports it
+
+
+def _check_entitlements(step: RunStep, granted: frozenset[str]) -> None:
+    """A Dockerfile does not get out of its container by itself: who builds it allows that. Raises Forbidden."""
+    wanted = set()
+    if step.security == "insecure":
+        wanted.add(SECURITY_INSECURE)
+    if step.network == "host":
+        wanted.add(NETWORK_HOST)
+    for name in sorted(wanted - granted):
+        raise Forbidden(f"{name} is not allowed: build with --allow {name}")
