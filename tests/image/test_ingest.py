@@ -168,11 +168,12 @@ def test_a_cancelled_finish_leaves_nothing_half_done(run: Run, images: Images) -
     [
         (PACKED, digest_of(b"other"), None, r"does not match the image.s diff ID"),
         (PACKED, digest_of(LAYER), describe(PACKED[::-1]), "verification failed for digest"),
+        (PACKED[::-1], digest_of(LAYER), describe(PACKED), "verification failed for digest"),
         (b"garbage" * 1000, digest_of(LAYER), None, "."),
         (PACKED[:100_000], digest_of(LAYER), None, "unexpected EOF"),
         (gzip.compress(b"no tar" * 1000), digest_of(LAYER), None, "tar header"),
     ],
-    ids=["diff-id", "digest", "garbage", "truncated", "no-tar"],
+    ids=["diff-id", "digest", "other-bytes", "garbage", "truncated", "no-tar"],
 )
 def test_damage_is_refused_with_one_sentence(
     run: Run,

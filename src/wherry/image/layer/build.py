@@ -29,13 +29,13 @@ from wherry.image.layer.record import (
     read_record,
     write_record,
 )
-from wherry.image.layer.streams import Decompressor, Digester, GrowingFile, Read
+from wherry.image.layer.streams import Decompressor, Digester, GrowingFile, Read, StreamError
 from wherry.image.layer.tree import LayerTree
 from wherry.image.layer.unpack import write_tree
 from wherry.image.layer.writing import write_all
 from wherry.kernel.syscalls import syncfs
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str
-from wherry.lib.tar.reader import TarReader
+from wherry.lib.tar.reader import TarError, TarReader
 from wherry.lib.worker import Report
 from wherry.model.digest import Digest
 
@@ -63,12 +63,22 @@ def ingest(request: JsonObject, report: Report) -> JsonValue:
             layers, token = Path(get_str(request, "layers")), get_str(request, "token")
             pending = PendingLayer(layers, get_str(request, "driver"), token)
         try:
+            unreadable: ValueError | None = None
             if pending is not None:
-                record = pending.build(source.read)
+                try:
+                    record = pending.build(source.read)
+                except (StreamError, TarError) as error:
+                    unreadable = (
+                        error  # most often because these are other bytes than were asked for
+                    )
             while source.read(_PIECE):
                 pass  # what follows the compressed stream, or all of a blob that is no layer
             if source.hexdigest() != expected:
-                raise BadContent(f"filesystem layer verification failed for digest {digest}")
+                raise BadContent(
+                    f"filesystem layer verification failed for digest {digest}"
+                ) from unreadable
+            if unreadable is not None:
+                raise unreadable
             if pending is not None and record is not None:
                 if record.diff_id != diff_id:
                     raise BadContent(f"layer {digest} does not match the image's diff ID {diff_id}")
