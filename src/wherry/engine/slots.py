@@ -73,7 +73,12 @@ class _Slot:
     cgroup_path: str
     peer: Peer
     filled: asyncio.Future[None]
-    is_reserved: bool = False
+    reserved_at: float | None = None  # by the loop's clock
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether a container to come has its id."""
+        return self.reserved_at is not None
 
 
 class Slots:
@@ -131,15 +136,24 @@ class Slots:
         self._ready[key] = deque()
 
     def reserve(self, hint: Hint) -> str | None:
-        """The id for a new container, which has a slot then; None when none is ready."""
+        """The id for a new container, which has a slot then; None when none is ready.
+
+        One too many takes the place of the oldest, unless the start of that is still to be expected.
+        """
+        loop = asyncio.get_running_loop()
+        oldest = None
+        if self._reserved and len(self._reserved) >= self.count:
+            oldest = next(iter(self._reserved.values()))
+            if loop.time() - (oldest.reserved_at or 0) < _CREATE_DELAY_S:
+                return None
         slot = self._next(self._hints.get(hint, ""))
         if slot is None:
             return None
-        while len(self._reserved) >= self.count:
-            self._drop(self._reserved.pop(next(iter(self._reserved))))
-        slot.is_reserved = True
+        if oldest is not None:
+            self._drop(self._reserved.pop(oldest.container_id))
+        slot.reserved_at = loop.time()
         self._reserved[slot.container_id] = slot
-        asyncio.get_running_loop().call_later(_RESERVED_S, self._expire, slot)
+        loop.call_later(_RESERVED_S, self._expire, slot)
         self._fill_later(_CREATE_DELAY_S)
         return slot.container_id
 
@@ -270,6 +284,7 @@ class Slots:
             self._filling = None
             slot.peer.close()
             theirs.close()
+            remove_folder(folder)
             return
         slot.peer.subscribe(lambda message: self._enter(slot, message), lambda: self._lose(slot))
         order = _name_interfaces(slot_class.document)
