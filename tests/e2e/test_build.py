@@ -907,6 +907,14 @@ def test_links_and_times_of_what_is_copied(
         "/st/t/b": ["2", lines[6].split()[2]],
     }
     assert lines[-1].endswith(" 3")
+    write(
+        context,
+        f"FROM {busybox}\nRUN mkdir /real /links && ln -s /real /links/sub\nCOPY d /links/\n"
+        "RUN --mount=type=bind,target=/bound stat -c %h /links/one /real/two /bound/d/one > /counts\n"
+        "CMD cat /counts\n",
+    )
+    build(engine, context, "-q", "-t", "names", client=client)
+    assert output_of(engine, "names") == "2\n2\n2\n"
 
 
 def test_names_of_one_file_onto_folders_that_are_there(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import Counter
 
 from wherry.engine.build.attributes import CopyError
 from wherry.engine.build.copying.archive import unpack_if_archive
-from wherry.engine.build.copying.target import Target
+from wherry.engine.build.copying.target import Links, Target
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_bool, get_list, get_str
 
 
@@ -29,7 +30,11 @@ def copy_from_tar(target: Target, job: JsonObject) -> None:
             if first.kind != "d":
                 _put_row(target, tar, folder, name, first)
             else:
-                _put_rows(target, tar, folder, [_Row(row) for row in rows])
+                links = Links(target)
+                try:
+                    _put_rows(target, tar, folder, [_Row(row) for row in rows], links)
+                finally:
+                    links.forget()
                 if first.mtime_ns > 0:
                     target.set_times(folder, first.mtime_ns)
         finally:
@@ -38,10 +43,11 @@ def copy_from_tar(target: Target, job: JsonObject) -> None:
         os.close(tar)
 
 
-def _put_rows(target: Target, tar: int, folder: int, rows: list[_Row]) -> None:
+def _put_rows(target: Target, tar: int, folder: int, rows: list[_Row], links: Links) -> None:
     """Entries below a directory, parents first; directories get their times when all is in them."""
     open_folders: dict[str, int] = {"": folder}
     finished: list[tuple[str, _Row]] = []
+    names = Counter(row.offset for row in rows if row.kind == "f" and row.size)
     try:
         for row in rows[1:]:
             parent, name = posixpath.split(row.path)
@@ -52,7 +58,7 @@ def _put_rows(target: Target, tar: int, folder: int, rows: list[_Row]) -> None:
                 if created:
                     finished.append((row.path, row))
             else:
-                _put_row(target, tar, below, name, row)
+                _put_row(target, tar, below, name, row, links if names[row.offset] > 1 else None)
             if len(open_folders) > 500:
                 _close_folders(target, open_folders, finished, keep=row.path)
         _close_folders(target, open_folders, finished, keep=None)
@@ -90,7 +96,10 @@ def _close_folders(
         target.release(open_folders.pop(path))
 
 
-def _put_row(target: Target, tar: int, folder: int, name: str, row: _Row) -> None:
+def _put_row(
+    target: Target, tar: int, folder: int, name: str, row: _Row, links: Links | None = None
+) -> None:
+    """Anything but a folder; a file with other names in the tar has `links`."""
     target.count += 1
     if row.kind == "l":
         target.symlink(folder, name, row.link, 0, 0, row.mtime_ns)
@@ -104,8 +113,12 @@ def _put_row(target: Target, tar: int, folder: int, name: str, row: _Row) -> Non
         finally:
             os.close(fd)
         return
+    if links is not None and links.make(row.offset, folder, name) is not None:
+        return
     fd = target.create(folder, name)
     try:
+        if links is not None:
+            links.remember(row.offset, fd, row.path)
         transfer(tar, fd, row.offset, row.size)
         target.finish(fd, row.mode, 0, 0, row.mtime_ns)
     finally:

@@ -7,6 +7,7 @@ import os
 import posixpath
 import shutil
 import stat
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from wherry.engine.build.attributes import (
@@ -24,6 +25,7 @@ from wherry.runtime.root import DirectoryRoot, OverlayRoot, open_root
 
 RESOLVE_INSIDE = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+MAX_LINKED = 256  # files with several names that are remembered at a time
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -251,6 +253,42 @@ class Target:
             follow_symlinks=False,
         )
         self.set_times(name, mtime_ns, folder)
+
+
+class Links:
+    """Files of one source that have several names: the first name is copied, the others become links to it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._known: dict[Hashable, tuple[int, str]] = {}
+
+    def remember(self, key: Hashable, fd: int, first: str) -> None:
+        """A file that was made: `key` is what its names have in common."""
+        if len(self._known) < MAX_LINKED:
+            self._known[key] = (os.dup(fd), first)
+
+    def make(self, key: Hashable, folder: int, name: str) -> str | None:
+        """Another name in place of what is there; answers the first one, None when the file is to be copied."""
+        if key not in self._known:
+            return None
+        fd, first = self._known[key]
+        self._target.unlink(folder, name)
+        try:
+            # By its descriptor: its name may be another file's by now, through a link between folders of the target.
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder)
+        except OSError as error:
+            # It has no name any more, is written below the mount and this one through it, or has too many names.
+            if error.errno in {errno.ENOENT, errno.EXDEV, errno.EMLINK}:
+                os.close(self._known.pop(key)[0])
+                return None
+            raise
+        return first
+
+    def forget(self) -> None:
+        """At the end of a source."""
+        for fd, _ in self._known.values():
+            os.close(fd)
+        self._known.clear()
 
 
 def open_tree(root: JsonObject) -> int:

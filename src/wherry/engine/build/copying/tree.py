@@ -14,6 +14,7 @@ from wherry.engine.build.attributes import CopyError
 from wherry.engine.build.copying.target import (
     DIRECTORY_FLAGS,
     RESOLVE_INSIDE,
+    Links,
     Target,
     encode_path,
     open_tree,
@@ -23,7 +24,6 @@ from wherry.kernel import syscalls
 from wherry.lib.jsonvalue import JsonObject, get_object, get_str, get_strings
 
 PIECE = 1 << 20
-MAX_LINKED = 256  # files with several names that are remembered at a time
 
 
 class TreeCopier:
@@ -32,7 +32,7 @@ class TreeCopier:
     def __init__(self, target: Target, excludes: IgnoreMatcher) -> None:
         self._target = target
         self._excludes = excludes
-        self._linked: dict[tuple[int, int], tuple[int, str]] = {}
+        self._links = Links(target)
         self.content = hashlib.sha256()
 
     def copy(self, job: JsonObject) -> None:
@@ -90,27 +90,7 @@ class TreeCopier:
                 self._target.release(folder)
         finally:
             os.close(source)
-            for fd, _ in self._linked.values():
-                os.close(fd)
-            self._linked.clear()
-
-    def _link(self, inode: tuple[int, int], folder: int, name: str, relative: str) -> bool:
-        """Whether the file was made as another name of a file that this source had before."""
-        if inode not in self._linked:
-            return False
-        known, first = self._linked[inode]
-        self._target.unlink(folder, name)
-        try:
-            # By its descriptor: its name may be another file's by now, through a link between folders of the target.
-            os.link(f"/proc/self/fd/{known}", name, dst_dir_fd=folder)
-        except OSError as error:
-            # It has no name any more, is written below the mount and this one through it, or has too many names.
-            if error.errno in {errno.ENOENT, errno.EXDEV, errno.EMLINK}:
-                os.close(self._linked.pop(inode)[0])
-                return False
-            raise
-        self.content.update(os.fsencode(f"{relative}\0h{first}\n"))
-        return True
+            self._links.forget()
 
     def _copy_folder(self, source: int, target: int, prefix: str) -> None:
         for name in sorted(os.listdir(source)):
@@ -163,13 +143,15 @@ class TreeCopier:
             self._target.symlink(folder, name, link, *owner, status.st_mtime_ns)
         elif stat.S_ISREG(mode):
             inode = (status.st_dev, status.st_ino)
-            if self._link(inode, folder, name, relative):
+            first = self._links.make(inode, folder, name)
+            if first is not None:
+                self.content.update(os.fsencode(f"{relative}\0h{first}\n"))
                 return
             fd = os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC)
             out = self._target.create(folder, name)
             try:
-                if status.st_nlink > 1 and len(self._linked) < MAX_LINKED:
-                    self._linked[inode] = (os.dup(out), relative)
+                if status.st_nlink > 1:
+                    self._links.remember(inode, out, relative)
                 digest = _transfer_hashed(fd, out)
                 self.content.update(os.fsencode(f"{relative}\0f{mode:o}{digest}{owner}\n"))
                 _copy_xattrs(fd, out)
