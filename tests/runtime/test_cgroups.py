@@ -1,9 +1,12 @@
 """Control groups: version 1, version 2 and what this machine mounts, through the same interface."""
 
+import ctypes
 import os
+import platform
+import resource
 import signal
 import subprocess
-import time
+from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +16,8 @@ from wherry.runtime.cgroups.hierarchy import hierarchies
 from wherry.runtime.cgroups.v2 import limits_of, weight_of_shares
 from wherry.runtime.spec import parse_resources
 
+SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283}[platform.machine()]
+MEMBARRIER_CMD_GLOBAL = 1
 DENY_ALL = {"devices": [{"allow": False, "access": "rwm"}]}
 
 
@@ -215,16 +220,33 @@ def test_cgroup_namespace_on_version_1(machine: Machine) -> None:
     assert all(line.split()[3] == "/" for line in output.splitlines() if "mountinfo" in line)
 
 
-def test_a_warm_attach_is_quick() -> None:
-    warm()
+def let_grace_periods_pass() -> None:
+    """Until nothing of what warmed the control groups is left."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for _ in range(3):
+        assert libc.syscall(SYS_MEMBARRIER, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0
+
+
+def waits_of(act: Callable[[], None]) -> int:
+    """How often this thread slept in it."""
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    act()
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+
+
+def test_a_warm_attach_waits_for_nothing() -> None:
     cgroup = open_cgroup(f"/wherry-tests/warm-{os.getpid()}")
     process = subprocess.Popen(["sleep", "100"])
+
+    def warm_and_attach() -> int:
+        let_grace_periods_pass()
+        warm()
+        return waits_of(lambda: cgroup.attach(process.pid))
+
     try:
         cgroup.create(parse_resources({}))
-        warm()
-        began = time.perf_counter()
-        cgroup.attach(process.pid)
-        assert time.perf_counter() - began < 0.2
+        # Others on the machine have the same locks: once is enough. A cold one waits each time.
+        assert any(warm_and_attach() == 0 for _ in range(5))
     finally:
         process.kill()
         process.wait()
