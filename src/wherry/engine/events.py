@@ -136,10 +136,8 @@ def _match_action(event: Event, values: Sequence[str]) -> bool:
 
 def _match_object(kind: str) -> Callable[[Event, Sequence[str]], bool]:
     def matches(event: Event, values: Sequence[str]) -> bool:
-        names = [event.attributes.get(kind, "")]
-        if event.type == kind:
-            names += [event.actor_id, event.attributes.get("name", "")]
-        return any(name and name.startswith(value) for name in names for value in values)
+        names = (event.actor_id, event.attributes.get("name", ""))
+        return event.type == kind and any(n.startswith(value) for n in names for value in values)
 
     return matches
 
