@@ -207,6 +207,16 @@ def test_versions_out_of_range(version: str, status: int, content_type: str, bod
     run(talk)
 
 
+def test_a_browser_may_ask_what_it_may() -> None:
+    async def talk() -> None:
+        async with connect(Handlers().application) as client:
+            for path in ("/", "/v1.51/missing"):
+                status, headers, body = await client.request("OPTIONS", path)
+                assert (status, headers["content-length"], body) == (200, "0", b"")
+
+    run(talk)
+
+
 def test_an_error_kind_becomes_its_status_and_sentence() -> None:
     async def talk() -> None:
         async with connect(Handlers().application) as client:

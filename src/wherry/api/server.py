@@ -104,6 +104,8 @@ class Application:
         asked, path = split_version(path)
         version = asked or API_VERSION
         known = max(MIN_API_VERSION, min(version, API_VERSION))
+        if head.method == "OPTIONS":
+            return Response(), path, Query(), version
         match = self.router.find(head.method, path, known)
         if match is None:
             return error_response(404, "page not found"), path, Query(), version
