@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from tests.harness.engine import Engine
@@ -33,6 +34,20 @@ def test_what_cannot_be_started(
     done = engine.run(client, "run", "--rm", busybox, *arguments, check=False)
     assert done.returncode == code
     assert re.search(sentence, done.stderr), done.stderr
+
+
+def test_copies_of_a_container_that_does_not_run(
+    engine: Engine, busybox: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("one")
+    engine.docker("create", "--name", "c1", "-w", "/new/folder", busybox, "cat", "file")
+    engine.docker("cp", str(tmp_path / "file"), "c1:/new/folder/")
+    assert engine.docker("start", "-a", "c1") == "one"
+    for name in ("resolv.conf", "hosts", "hostname"):
+        engine.docker("cp", f"c1:/etc/{name}", str(tmp_path))
+    assert (tmp_path / "hostname").read_text().strip() in (tmp_path / "hosts").read_text()
+    assert "nameserver" in (tmp_path / "resolv.conf").read_text()
+    engine.docker("rm", "c1")
 
 
 def test_the_engines_own_errors_are_125(engine: Engine, busybox: str, client: str) -> None:

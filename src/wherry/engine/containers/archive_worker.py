@@ -145,7 +145,16 @@ def _mount(spec: JsonObject) -> int:
     syscalls.move_mount(root, b"", AT_FDCWD, scratch, MOVE_MOUNT.F_EMPTY_PATH)
     for mount in get_objects(spec, "mounts"):
         _bind(root, mount)
+    _make_working_dir(root, get_str(spec, "working_dir"))
     return root
+
+
+def _make_working_dir(root: int, path: str) -> None:
+    """As the first start will; what is in the way there is that start's to say."""
+    try:
+        os.close(ensure_folder(root, path))
+    except OSError:
+        return
 
 
 def _bind(root: int, mount: JsonObject) -> None:

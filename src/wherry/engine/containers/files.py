@@ -16,6 +16,7 @@ from typing import Protocol
 from wherry.engine.clock import format_time
 from wherry.engine.containers.archive_worker import describe
 from wherry.engine.containers.handle import ContainerHandle
+from wherry.engine.containers.mounts import MANAGED_FILES
 from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.processes import open_root
 from wherry.engine.containers.seams import ImageSource
@@ -177,10 +178,28 @@ class Files:
                         }
                         for point in record.mount_points
                         if point.type in {"bind", "volume"}
-                    ],
+                    ]
+                    + self._managed_files(record),
+                    "working_dir": (
+                        "" if record.state.has_been_started else record.config.working_dir
+                    ),
                 },
                 -1,
             )
+
+    def _managed_files(self, record: Container) -> list[JsonValue]:
+        """What a run has mounted; nothing before the first."""
+        folder = self._settings.container_dir(record.id)
+        return [
+            {
+                "source": str(folder / name),
+                "destination": path,
+                "writable": not record.host_config.readonly_rootfs,
+            }
+            for path, name in MANAGED_FILES.items()
+            if record.state.has_been_started
+            and not any(point.destination == path for point in record.mount_points)
+        ]
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:
