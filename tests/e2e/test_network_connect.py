@@ -107,6 +107,14 @@ def test_link_local_addresses_are_given_too(engine: Engine, busybox: str, contai
     ("arguments", "sentence"),
     [
         (("connect", "nope", "c1"), "network nope not found"),
+        (
+            ("connect", "--alias", "x", "host", "c1"),
+            (
+                "invalid endpoint settings:\n"
+                "network-scoped alias is supported only for containers in user defined networks"
+            ),
+        ),
+        (("create", "default"), "operation is not permitted on predefined default network"),
         (("connect", "n1", "nope"), "No such container: nope"),
         (("connect", "bridge", "c1"), "endpoint with name c1 already exists in network bridge"),
         (

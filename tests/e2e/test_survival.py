@@ -152,6 +152,21 @@ def test_a_restart_policy_holds_over_an_engine_restart(engine: Engine) -> None:
     assert int(engine.docker("inspect", "-f", "{{.State.Pid}}", "c1")) != pid
 
 
+def test_containers_with_links_come_back_in_any_order(engine: Engine) -> None:
+    run = ("run", "-d", "--restart", "always")
+    program = ("busybox:latest", "sleep", "600")
+    engine.docker(*run, "--name", "server", *program)
+    engine.docker(*run, "--name", "user", "--link", "server:db", *program)
+    pids = engine.docker("inspect", "-f", "{{.State.Pid}}", "server", "user").split()
+    engine.kill()
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+    engine.start()
+    wait_for(lambda: len(engine.docker("ps", "-q").split()) == len(pids))
+    address = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "server").strip()
+    assert f"{address}\tdb " in engine.docker("exec", "user", "cat", "/etc/hosts")
+
+
 def parent_of(pid: int) -> int:
     """A process's parent."""
     with open(f"/proc/{pid}/stat") as stat:

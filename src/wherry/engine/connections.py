@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.engine.containers.handle import ContainerHandle, Roster
-from wherry.engine.containers.host_files import build_resolv_conf, read_resolver
+from wherry.engine.containers.host_files import build_resolv_conf, edit_hosts, read_resolver
 from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.state import ALIVE
@@ -91,8 +91,8 @@ class Connections:
             record = handle.record
             _check_not_removing(handle)
             alive = record.state.status in ALIVE
-            _check_mode(record, network)
             self._networks.check_config(network.id, config)
+            _check_mode(record, network)
             if network.name in record.networks and alive:
                 raise Forbidden(
                     f"endpoint with name {record.name} already exists in network {network.name}"
@@ -190,9 +190,8 @@ class Connections:
             await run_blocking(_delete_link, values.host_name)
             self._journal.delete(record.id)
             raise
-        _edit_hosts(
-            self._settings.container_dir(record.id) / "hosts", add=_hosts_line(record, endpoint)
-        )
+        path = self._settings.container_dir(record.id) / "hosts"
+        edit_hosts(path, lambda _: False, _hosts_line(record, endpoint))
         return endpoint
 
     async def _give_resolver(self, handle: ContainerHandle) -> None:
@@ -233,9 +232,8 @@ class Connections:
                 },
             )
         await self._networks.disconnect(record, network.id)
-        _edit_hosts(
-            self._settings.container_dir(record.id) / "hosts", drop=_hosts_line(record, endpoint)
-        )
+        gone = _hosts_line(record, endpoint)
+        edit_hosts(self._settings.container_dir(record.id) / "hosts", lambda line: line == gone)
 
     async def _run(self, record: Container, function: str, arguments: dict[str, JsonValue]) -> None:
         shim = self._roster.get(record.id).shim
@@ -316,17 +314,3 @@ def _write_in_place(path: Path, text: str) -> None:
             file.write(text)
     except OSError as exc:
         raise Internal(f"write {path}: {exc.strerror}") from exc
-
-
-def _edit_hosts(path: Path, *, add: str = "", drop: str = "") -> None:
-    """In place: the container has this very file mounted."""
-    try:
-        with path.open("r+", encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line for line in file if line != drop]
-            if add:
-                lines.append(add)
-            file.seek(0)
-            file.truncate()
-            file.writelines(lines)
-    except OSError as exc:
-        raise Internal(f"edit {path}: {exc.strerror}") from exc

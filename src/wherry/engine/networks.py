@@ -302,7 +302,7 @@ class Networks:
         labels: Mapping[str, str] | None = None,
     ) -> tuple[Network, str]:
         """A new bridge network and a warning. Raises InvalidArgument, Conflict, Forbidden, NotFound."""
-        if name in PREDEFINED:
+        if name in PREDEFINED or name == "default":
             # Docker's sentence ends in a space.
             raise Forbidden(f"operation is not permitted on predefined {name} network ")
         if not name.strip():

@@ -18,6 +18,7 @@ class ContainerSummary:
     container: Container
     status: str
     image: str
+    link_paths: tuple[str, ...] = ()  # "/parent/alias"
     size_rw: int | None = None  # None = not asked for
     size_root_fs: int | None = None
 
@@ -27,6 +28,7 @@ class ContainerDetails:
     """What `docker inspect` shows beside the record."""
 
     container: Container
+    links: tuple[str, ...] = ()  # "/child:/parent/alias"
     exec_ids: tuple[ExecId, ...] = ()
     log_path: str = ""
     hostname_path: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -448,7 +448,7 @@ def build_inspect(details: ContainerDetails) -> wire.Inspect:
         platform=container.platform,
         app_armor_profile=parse_security_options(container.host_config.security_opt).apparmor,
         exec_ids=_or_none(details.exec_ids),
-        host_config=build_host_config(container.host_config),
+        host_config=build_host_config(replace(container.host_config, links=details.links)),
         graph_driver=wire.GraphDriver(
             data=dict(details.graph_data) or None, name=details.graph_driver
         ),
@@ -483,7 +483,7 @@ def build_summary(summary: ContainerSummary) -> wire.Summary:
         settings.aliases = settings.dns_names = settings.links = settings.driver_opts = None
     return wire.Summary(
         id=container.id,
-        names=[f"/{container.name}"],
+        names=[*summary.link_paths, f"/{container.name}"],
         image=summary.image,
         image_id=container.image_id,
         command=build_command(container),

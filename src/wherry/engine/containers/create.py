@@ -17,6 +17,7 @@ from wherry.engine.clock import now
 from wherry.engine.containers.emulation import platform_warnings
 from wherry.engine.containers.handle import Roster
 from wherry.engine.containers.host_side import cgroup_parent
+from wherry.engine.containers.links import pin_links
 from wherry.engine.containers.merge import merge_config, split_command
 from wherry.engine.containers.mount_points import MountPlan, VolumeRequest, find_mount, plan_mounts
 from wherry.engine.containers.notices import publish_container
@@ -49,7 +50,7 @@ from wherry.model.container import (
     LogConfig,
     MountPoint,
 )
-from wherry.model.errors import EngineError, Internal, InvalidArgument, NotFound
+from wherry.model.errors import EngineError, InvalidArgument, NotFound
 from wherry.model.image import Image, Platform, RootMount
 
 logger = logging.getLogger(__name__)
@@ -154,6 +155,8 @@ class Creator:
         config = self._complete_config(identity, config, host_config)
         host_config = self._complete_host_config(host_config)
         self._check_donors(host_config)
+        if not _is_user_defined(host_config.network_mode):  # else they are the resolver's business
+            host_config = pin_links(self._roster, host_config)
         plan = plan_mounts(config, host_config, lambda ref: self._roster.get(ref).record)
         await self._check_bind_sources(host_config)
         for network, endpoint in endpoints.items():
@@ -259,18 +262,6 @@ class Creator:
             kind, _, ref = mode.partition(":")
             if kind == "container" and ref and self._roster.find(ref) is None:
                 raise InvalidArgument(f"No such container: {ref}")
-        if _is_user_defined(host_config.network_mode):
-            return  # its resolver answers for a link as soon as there is somebody of that name
-        for link in host_config.links:
-            if not link:
-                raise Internal("empty string specified for links")
-            ref, *aliases = link.split(":")
-            if len(aliases) > 1:
-                raise Internal(f"bad format for links: {link}")
-            if self._roster.find(ref) is None:
-                raise InvalidArgument(
-                    f"could not get container for {ref}: No such container: {ref}"
-                )
 
     async def _check_bind_sources(self, host_config: HostConfig) -> None:
         """`--mount type=bind` wants its source to be there; `-v` makes a directory at the start."""

@@ -1,4 +1,5 @@
-"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container, in Docker's words. Pure but for `read_resolver`.
+"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container, in Docker's words. Pure but for
+`read_resolver` and `edit_hosts`.
 
 They are regenerated at each start and bind mounted (pitfall 18), so that nothing of them has to survive.
 """
@@ -6,8 +7,9 @@ They are regenerated at each start and bind mounted (pitfall 18), so that nothin
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from wherry.model.container import Container, HostConfig
 from wherry.model.errors import Internal
@@ -130,16 +132,16 @@ def build_hosts(
     addresses: Sequence[str],
     *,
     gateway: str = "",
-    links: Iterable[tuple[str, Sequence[str]]] = (),
+    links: Iterable[str] = (),
     head: str = _HOSTS_HEAD,
 ) -> str:
-    """Docker's lines, `--add-host`, links, and the container's own names by address."""
+    """Docker's lines, `--add-host`, lines of links, and the container's own names by address."""
     lines = [head]
     for entry in container.host_config.extra_hosts:
         name, _, address = entry.partition(":")
         address = address.strip("[]")
         lines.append(f"{gateway if address == 'host-gateway' else address}\t{name}\n")
-    lines += [f"{address}\t{' '.join(names)}\n" for address, names in links]
+    lines += links
     names = container.config.hostname
     if container.config.domainname:
         names += f".{container.config.domainname}"
@@ -147,3 +149,15 @@ def build_hosts(
         names += f" {names.partition('.')[0]}"
     lines += [f"{address}\t{names}\n" for address in addresses]
     return "".join(lines)
+
+
+def edit_hosts(path: Path, drop: Callable[[str], bool], add: str = "") -> None:
+    """In place: the container has this very file mounted. Raises Internal."""
+    try:
+        with path.open("r+", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line for line in file if not drop(line)]
+            file.seek(0)
+            file.truncate()
+            file.writelines([*lines, add])
+    except OSError as exc:
+        raise Internal(f"edit {path}: {exc.strerror}") from exc

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import re
 import shutil
 import stat
 from collections.abc import Sequence
@@ -19,8 +18,10 @@ from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.host_files import (
     build_hosts,
     build_resolv_conf,
+    edit_hosts,
     read_resolver,
 )
+from wherry.engine.containers.links import find_links, find_parents
 from wherry.engine.containers.mount_points import find_mount
 from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.seams import ImageSource
@@ -40,7 +41,6 @@ from wherry.model.errors import (
     NoSuchContainer,
 )
 from wherry.model.image import RootMount
-from wherry.network.ports import parse_container_port
 from wherry.runtime.root import OverlayRoot, open_root
 from wherry.shim.builtin_init import write_builtin_init
 
@@ -234,7 +234,12 @@ class HostSide:
             head = _read_text(Path("/etc/hosts"))
             hosts = build_hosts(record, (), gateway=gateway, head=head)
         else:
-            hosts = build_hosts(record, addresses, gateway=gateway, links=self._linked(record))
+            hosts = build_hosts(
+                record,
+                addresses,
+                gateway=gateway,
+                links=[link.hosts_line for link in find_links(self._roster, record)],
+            )
         resolv = build_resolv_conf(
             resolver,
             host,
@@ -244,63 +249,14 @@ class HostSide:
         _write_text(folder / "hosts", hosts)
         _write_text(folder / "hostname", record.config.hostname + "\n")
         _write_text(folder / "resolv.conf", resolv)
+        if record.state.has_been_started:
+            self._tell_parents(record)
 
-    def link_environment(self, record: Container) -> tuple[str, ...]:
-        """`--link` on the default bridge: where the linked containers are, as variables."""
-        found: list[str] = []
-        if record.host_config.network_mode != "bridge":
-            return ()
-        for link in record.host_config.links:
-            ref, _, alias = link.partition(":")
-            handle = self._roster.find(ref)
-            if handle is None:
-                continue
-            other = handle.record
-            addresses = [e.ip_address for e in other.endpoints.values() if e.ip_address]
-            if addresses:
-                found += describe_link(record.name, alias or other.name, other, addresses[0])
-        return tuple(found)
-
-    def _linked(self, record: Container) -> Sequence[tuple[str, Sequence[str]]]:
-        """`--link`: addresses and names of linked containers on the default bridge."""
-        found: list[tuple[str, Sequence[str]]] = []
-        if record.host_config.network_mode != "bridge":
-            return ()  # the resolver knows them, wherever they move
-        for link in record.host_config.links:
-            ref, _, alias = link.partition(":")
-            handle = self._roster.find(ref)
-            if handle is None:
-                continue
-            other = handle.record
-            names = dict.fromkeys((alias or other.name, other.config.hostname, other.name))
-            for endpoint in other.endpoints.values():
-                if endpoint.ip_address:
-                    found.append((endpoint.ip_address, tuple(names)))
-                    break
-        return found
-
-
-def describe_link(name: str, alias: str, other: Container, address: str) -> list[str]:
-    """Docker's variables of one link (libnetwork's predecessor, daemon/links/links.go)."""
-    prefix = re.sub(r"[^A-Z0-9_]", "_", alias.upper())
-    found = [f"{prefix}_NAME=/{name}/{alias}"]
-    ports = sorted(parse_container_port(port) for port in other.config.exposed_ports)
-    for position, (number, protocol) in enumerate(ports):
-        url = f"{protocol}://{address}:{number}"
-        if position == 0:
-            found.append(f"{prefix}_PORT={url}")
-        port = f"{prefix}_PORT_{number}_{protocol.upper()}"
-        found += [
-            f"{port}={url}",
-            f"{port}_ADDR={address}",
-            f"{port}_PORT={number}",
-            f"{port}_PROTO={protocol}",
-        ]
-    for entry in other.config.env:
-        variable, separator, value = entry.partition("=")
-        if separator and variable not in {"HOME", "PATH"}:
-            found.append(f"{prefix}_ENV_{variable}={value}")
-    return found
+    def _tell_parents(self, record: Container) -> None:
+        """Containers that have a link to one that was started before learn its new address."""
+        for link in find_parents(self._roster, record):
+            path = self._settings.container_dir(link.parent.id) / "hosts"
+            edit_hosts(path, link.owns, link.hosts_line)
 
 
 def has_names(record: Container) -> bool:

@@ -33,6 +33,7 @@ from wherry.engine.containers.host_side import (
     has_names,
     read_start_time,
 )
+from wherry.engine.containers.links import check_links, with_link_environment
 from wherry.engine.containers.log_options import log_target
 from wherry.engine.containers.notices import (
     publish_container,
@@ -138,6 +139,7 @@ class Lifecycle:
                 raise NotModified(f"container {handle.id} is already running")
             if handle.removing or status in {Status.REMOVING, Status.DEAD}:
                 raise Conflict("container is marked for removal and cannot be started")
+            check_links(self._roster, handle.record)
             handle.backoff = Backoff()
             await self._run(handle)
 
@@ -209,12 +211,8 @@ class Lifecycle:
         self, record: Container, joined: JoinedNamespaces, sources: Mapping[str, str]
     ) -> SpecInputs:
         devices, rules = container_devices(record.host_config)
-        links = self._host.link_environment(record)
-        if links:
-            config = replace(record.config, env=(*links, *record.config.env))
-            record = replace(record, config=config)
         return SpecInputs(
-            container=record,
+            container=with_link_environment(self._roster, record),
             folder=self._settings.container_dir(record.id),
             cgroup_path=cgroup_path(self._settings, record),
             devices=devices,

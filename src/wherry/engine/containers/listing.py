@@ -10,6 +10,7 @@ from contextlib import suppress
 from wherry.engine.clock import parse_time
 from wherry.engine.containers import state
 from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.links import find_links, find_paths
 from wherry.engine.containers.log_options import log_path
 from wherry.engine.containers.seams import ImageSource
 from wherry.engine.containers.validate import parse_port
@@ -70,10 +71,12 @@ class Listing:
         chosen = [record for record in records if all(match(record) for match in matchers)]
         if limit > 0:
             chosen = chosen[:limit]
+        paths = find_paths(self._roster)
         meanings = {ref: self._find_image(ref) for ref in {record.image_ref for record in chosen}}
         return [
             ContainerSummary(
                 container=record,
+                link_paths=tuple(paths.get(record.id, ())),
                 status=describe_status(record),
                 # A name that was taken away or means another image by now is not this one's.
                 image=(
@@ -95,6 +98,9 @@ class Listing:
         shim = handle.shim
         return ContainerDetails(
             container=record,
+            links=tuple(
+                f"/{link.child.name}:{link.path}" for link in find_links(self._roster, record)
+            ),
             exec_ids=tuple(handle.exec_ids),
             log_path=(
                 str(log_path(self._settings, record))

@@ -19,6 +19,7 @@ from wherry.engine.containers import state
 from wherry.engine.containers.attach import take_clients
 from wherry.engine.containers.create import Unfinished
 from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.links import drop_link
 from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.seams import ImageSource, VolumeSource
 from wherry.engine.containers.stop import Stopper
@@ -217,14 +218,9 @@ class Remover:
         handle = self._roster.get(parent)
         async with handle.lock:
             record = handle.record
-            links = tuple(
-                link
-                for link in record.host_config.links
-                if (link.partition(":")[2] or link.partition(":")[0]) != alias
-            )
-            if links == record.host_config.links:
+            host_config = drop_link(record, alias)
+            if host_config is None:
                 raise NoSuchContainer(ref)
-            host_config = replace(record.host_config, links=links)
             self._roster.replace(handle, replace(record, host_config=host_config))
 
     async def prune(self, filters: Filters) -> PruneReport:

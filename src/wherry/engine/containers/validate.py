@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wherry.engine.containers.binds import check_mount, parse_bind, parse_volumes_from
+from wherry.engine.containers.links import HOST_MODE
 from wherry.engine.containers.restart_policy import check_restart_policy, is_restarting_policy
 from wherry.engine.containers.security import normalize_capabilities, parse_security_options
 from wherry.engine.containers.signals import parse_signal
@@ -219,10 +220,7 @@ def _check_network_mode(request: CreateRequest) -> list[str]:
                 raise InvalidArgument(f"conflicting options: {what}")
     if mode == "host":
         if host.links:
-            raise InvalidArgument(
-                "conflicting options: host type networking can't be used with links. "
-                "This would result in undefined behavior"
-            )
+            raise InvalidArgument(HOST_MODE)
         if any(host.port_bindings.values()):
             return ["Published ports are discarded when using host network mode"]
     return []
