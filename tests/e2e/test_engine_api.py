@@ -138,6 +138,13 @@ def test_execs_are_forgotten_with_the_run(api: Api) -> None:
     assert api.inspect(identity)["ExecIDs"] == [made["Id"]]
     api.ask("POST", f"/containers/{identity}/restart?t=0")
     assert api.inspect(identity)["ExecIDs"] is None
+    missing = (404, f"No such exec instance: {made['Id']}")
+    assert api.refuse("POST", f"/exec/{made['Id']}/start", {"Detach": True}) == missing
+    made = api.ask("POST", f"/containers/{identity}/exec", {"Cmd": ["true"]})[1]
+    assert api.ask("POST", f"/exec/{made['Id']}/start", {"Detach": True})[0] == 200
+    assert api.ask("GET", f"/exec/{made['Id']}/json")[0] == 200
+    api.ask("DELETE", f"/containers/{identity}?force=1")
+    assert api.ask("GET", f"/exec/{made['Id']}/json")[0] == 404
 
 
 def test_networks_that_are_named_replace_the_one_of_the_mode(api: Api) -> None:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from wherry.engine.containers import state
 from wherry.engine.containers.failure import exec_failure, exec_refusal
 from wherry.engine.containers.handle import ContainerHandle, Roster
+from wherry.engine.containers.links import with_link_environment
 from wherry.engine.containers.merge import override_env
 from wherry.engine.containers.notices import publish_container
 from wherry.engine.containers.processes import open_root
@@ -106,9 +107,10 @@ class Execs:
         return exec_id
 
     def get(self, exec_id: str) -> Exec:
-        """Raises NoSuchExec."""
+        """Raises NoSuchExec, also when its container is gone or ended before the exec was started."""
         found = self._execs.get(exec_id)
-        if found is None:
+        handle = self._roster.find(found.container_id) if found is not None else None
+        if found is None or handle is None or not (found.started or exec_id in handle.exec_ids):
             raise NoSuchExec(exec_id)
         return found
 
@@ -126,9 +128,7 @@ class Execs:
         Raises NoSuchExec, NotFound, Conflict; StartFailed only when detached.
         """
         record = self.get(exec_id)
-        handle = self._roster.find(record.container_id)
-        if handle is None:
-            raise NotFound(f"No such container: {record.container_id}")
+        handle = self._roster.get(record.container_id)
         if record.exit_code is not None:
             raise Conflict(f"exec command {exec_id} has already run")
         if record.started:
@@ -179,7 +179,8 @@ class Execs:
     ) -> ExecHandle:
         config = record.config
         try:
-            process = build_process(self._settings, handle.record, config, console_size)
+            container = with_link_environment(self._roster, handle.record)
+            process = build_process(self._settings, container, config, console_size)
         except InvalidArgument as exc:
             for attachment in attachments:
                 os.close(attachment.fd)
@@ -196,7 +197,7 @@ class Execs:
             raise exec_failure(exc) from exc
         except ShimGone as exc:
             raise exec_refusal("cannot exec in a stopped container") from exc
-        self._keep(replace(self.get(record.id), running=True, pid=running.pid), durable=True)
+        self._keep(replace(self._execs[record.id], running=True, pid=running.pid), durable=True)
         self._watch(handle, record.id, running)
         return running
 
@@ -311,14 +312,16 @@ class Execs:
             user=handle.record.config.user,
         )
         exec_id = self._create(handle, config)
-        self._keep(replace(self.get(exec_id), started=True))
+        self._keep(replace(self._execs[exec_id], started=True))
         self._publish(handle, f"exec_start: {_command(config)}", exec_id)
         ours, theirs = socket.socketpair()
         with ours:
             ours.settimeout(0)
             attachment = Attachment(fd=theirs.detach(), stdout=True, stderr=True)
             try:
-                running = await self._launch(handle, shim, self.get(exec_id), (attachment,), (0, 0))
+                running = await self._launch(
+                    handle, shim, self._execs[exec_id], (attachment,), (0, 0)
+                )
             except StartFailed as exc:
                 self._finish(handle, exec_id, exc.exit_code)
                 raise
