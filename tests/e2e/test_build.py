@@ -106,6 +106,7 @@ def test_the_classic_texts(engine: Engine, busybox: str, context: Path) -> None:
         f"Step 4/4 : CMD true\n ---> Running in {id_}\n ---> Removed intermediate container {id_}\n ---> {id_}\n",
         first,
     )
+    assert re.search(f" ---> ({id_})\nSuccessfully built \\1\n", first)
     kept = build(engine, context, "--no-cache", "--rm=false")
     assert "Removed intermediate container" not in kept
     build(engine, context, "-t", "texts")

@@ -247,8 +247,11 @@ async def _classic_lines(
         if options.quiet:
             yield _stream(f"{result.image_id}\n")
             return
+        last, after = text.end(result.image_id)
+        yield _stream(last)
         yield _encode(wire.BuildLine(aux=wire.BuildAux(id=result.image_id)))
-        yield _stream(f"Successfully built {result.image_id.partition(':')[2][:12]}\n")
+        for said in after:
+            yield _stream(said)
         for tag in result.tags:
             yield _stream(f"Successfully tagged {tag}\n")
     except EngineError as error:

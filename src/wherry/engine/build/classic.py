@@ -67,6 +67,7 @@ class ClassicText:
         self._removes = removes
         self._steps: list[_Step] = []
         self._current = 0
+        self._notices: list[str] = []  # that come after the last step's line
         self._kept = OutputLimit()
 
     def feed(self, event: Planned | StepEvent | Notice) -> list[str]:
@@ -79,9 +80,17 @@ class ClassicText:
             ]
             return []
         if isinstance(event, Notice):
+            if self._steps and self._current == len(self._steps):
+                self._notices.append(event.text)
+                return []
             return [event.text]
         self._note(event)
         return self._flush()
+
+    def end(self, image_id: str) -> tuple[str, list[str]]:
+        """The last step's line, which names the image, and the texts after it."""
+        short = image_id.partition(":")[2][:12]
+        return f" ---> {short}\n", [*self._notices, f"Successfully built {short}\n"]
 
     def finish(self) -> list[str]:
         """What was kept back, after a failure: steps that had begun."""
@@ -90,7 +99,7 @@ class ClassicText:
             if step.started:
                 texts.extend(step.lines)
         self._current = len(self._steps)
-        return texts
+        return [*texts, *self._notices]
 
     def _note(self, event: StepEvent) -> None:
         if not 0 <= event.number < len(self._steps):
@@ -123,7 +132,8 @@ class ClassicText:
             step.container = ""
             if event.continues:
                 return
-            if event.short_id is not None:
+            # The state after the last step is the image, whose id is known when it has been made.
+            if event.short_id is not None and step is not self._steps[-1]:
                 step.lines.append(f" ---> {event.short_id}\n")
             step.done = True
 

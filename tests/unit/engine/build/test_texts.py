@@ -9,6 +9,7 @@ from wherry.engine.build.attributes import CopyError, parse_mode
 from wherry.engine.build.classic import CLIPPED, ClassicText, OutputLimit, cost_of
 from wherry.engine.build.fetch import GitSource, parse_git
 from wherry.engine.build.records import (
+    Notice,
     Planned,
     StepDone,
     StepEvent,
@@ -40,8 +41,23 @@ def test_steps_that_ran_side_by_side_are_printed_in_order() -> None:
         "Step 1/3 : FROM a\n ---> 000000000000\n"
         "Step 2/3 : RUN b\n ---> Using cache\n ---> 111111111111\n"
         "Step 3/3 : RUN c\n ---> Running in cccccccccccc\nlate\n"
-        " ---> Removed intermediate container cccccccccccc\n ---> 222222222222\n"
+        " ---> Removed intermediate container cccccccccccc\n"
     )
+
+
+def test_the_last_line_of_a_build_names_the_image() -> None:
+    text = ClassicText()
+    lines = text.feed(Planned(names=("",), classic=("FROM a",)))
+    lines += text.feed(StepDone(number=0, short_id="0" * 12))
+    lines += text.feed(Notice(text="[Warning] unused\n"))
+    last, rest = text.end("sha256:" + "2" * 64)
+    assert [*lines, last, *rest] == [
+        "Step 1/1 : FROM a",
+        "\n",
+        " ---> 222222222222\n",
+        "[Warning] unused\n",
+        "Successfully built 222222222222\n",
+    ]
 
 
 def test_output_that_nobody_takes_is_bounded() -> None:
