@@ -125,6 +125,7 @@ class ShimRequest:
     attachments: Sequence[Attachment] = ()
     waiters: Sequence[int] = ()
     network: str = ""  # as it was given to `Shims.reserve_id`
+    is_brief: bool = False  # nobody keeps it for long: its start may cost its shim memory
     is_followed: bool = False  # by another start of its kind, as soon as it has ended
 
 
@@ -489,7 +490,7 @@ class Shims:
                 if peer is None:
                     # A slot brings its own.
                     _make_folder(folder)
-                    peer = await self._fork()
+                    peer = await self._fork(is_brief=request.is_brief)
                 return await self._launch_once(request, folder, fds, peer)
             except SpawnerLost:
                 logger.warning("spawner or slot ended during a start, trying again")
@@ -510,22 +511,22 @@ class Shims:
         self._slots.learn(Hint(parent, request.network), found)
         return found.key
 
-    async def _fork(self) -> Peer:
+    async def _fork(self, *, is_brief: bool) -> Peer:
         await self._wait_for_spawner()
         ours, theirs = open_pair()
         peer = Peer(Channel(ours))
         try:
-            self._fork_shim(theirs.detach())
+            self._fork_shim(theirs.detach(), is_brief=is_brief)
         except SpawnerLost:
             peer.close()
             raise
         return peer
 
-    def _fork_shim(self, control_fd: int) -> None:
+    def _fork_shim(self, control_fd: int, *, is_brief: bool) -> None:
         if self._spawner is None:
             os.close(control_fd)
             raise SpawnerLost
-        self._spawner.fork_shim(control_fd)
+        self._spawner.fork_shim(control_fd, is_brief=is_brief)
 
     async def _launch_once(
         self, request: ShimRequest, folder: Path, fds: list[int], peer: Peer

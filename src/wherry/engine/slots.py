@@ -19,9 +19,9 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from wherry.engine.shimpeer import Peer
 from wherry.engine.spawner import SpawnerLost
@@ -81,11 +81,16 @@ class _Slot:
         return self.reserved_at is not None
 
 
+class ForkShim(Protocol):
+    """Forks a shim with its end of a connection, or raises SpawnerLost."""
+
+    def __call__(self, control_fd: int, *, is_brief: bool) -> None: ...
+
+
 class Slots:
     """Shims with waiting inits. `count` are kept ready for each class in use."""
 
-    def __init__(self, count: int, run_dir: Path, fork: Callable[[int], None]) -> None:
-        """`fork` forks a shim with its end of a connection, or raises SpawnerLost."""
+    def __init__(self, count: int, run_dir: Path, fork: ForkShim) -> None:
         self.count = count
         self._folder = run_dir / "slots"
         self._fork = fork
@@ -278,7 +283,7 @@ class Slots:
         slot = self._filling = _Slot(container_id, key, path, Peer(Channel(ours)), filled)
         try:
             os.mkdir(folder, 0o700)
-            self._fork(theirs.detach())
+            self._fork(theirs.detach(), is_brief=bool(wanted_now))
         except (OSError, SpawnerLost) as error:
             logger.warning("make a slot: %s", error)
             self._filling = None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wherry.shim.interpreter import SPAWNER_PROGRAM, spawn_interpreter
-from wherry.shim.protocol import open_pair, send_fork
+from wherry.shim.protocol import FORK, FORK_BRIEF, open_pair, send_fork
 from wherry.shim.spawner import READY
 
 _SO_SNDBUFFORCE = 32
@@ -50,9 +50,12 @@ class Spawner:
         await self._is_ready
         self._on_lost = self._notify
 
-    def fork_shim(self, control_fd: int) -> None:
-        """Asks for a shim that takes orders from `control_fd`, which is given up. Raises SpawnerLost."""
-        if not send_fork(self._control, control_fd):
+    def fork_shim(self, control_fd: int, *, is_brief: bool) -> None:
+        """Asks for a shim that takes orders from `control_fd`, which is given up. Raises SpawnerLost.
+
+        A brief one starts its container itself (`wherry.shim.starter`).
+        """
+        if not send_fork(self._control, control_fd, FORK_BRIEF if is_brief else FORK):
             raise SpawnerLost
 
     async def close(self) -> None:

@@ -56,8 +56,8 @@ class Stage:
             os.close(fd)
 
 
-def stage(document: JsonObject, cgroup: Cgroup) -> Stage:
-    """Makes an init as a child of the caller's parent; raises LaunchError, and then nothing of it is left.
+def stage(document: JsonObject, cgroup: Cgroup, *, for_parent: bool) -> Stage:
+    """Makes an init, a child of the caller or of its parent; raises LaunchError, and then nothing of it is left.
 
     `document` has `oci`, the class's part of a specification, `interfaces`, and whether there is time to `rehearse`.
     """
@@ -72,7 +72,7 @@ def stage(document: JsonObject, cgroup: Cgroup) -> Stage:
             interfaces=tuple(
                 decode_interface(item) for item in get_objects(document, "interfaces")
             ),
-            for_parent=True,
+            for_parent=for_parent,
             orders=theirs,
             rehearses=rehearses,
         )

@@ -242,11 +242,15 @@ def receive_blocking(connection: socket.socket) -> Message | None:
             return Message(marshal.loads(payload), fds)  # noqa: S302 # of this very program, forked
 
 
-def send_fork(control: socket.socket, shim_fd: int) -> bool:
-    """Asks the spawner for a shim; False when it is gone. `shim_fd` is given up."""
+FORK = b"F"
+FORK_BRIEF = b"B"
+
+
+def send_fork(control: socket.socket, shim_fd: int, kind: bytes) -> bool:
+    """Asks the spawner for a shim of that kind; False when it is gone. `shim_fd` is given up."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [shim_fd]))]
     try:
-        control.sendmsg([b"F"], rights, socket.MSG_NOSIGNAL)
+        control.sendmsg([kind], rights, socket.MSG_NOSIGNAL)
     except OSError as error:
         if error.errno not in _GONE:
             raise

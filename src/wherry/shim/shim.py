@@ -53,6 +53,7 @@ from wherry.shim.record import (
 )
 from wherry.shim.starter import (
     Helper,
+    InPlace,
     decode_target,
     encode_error,
     start_container,
@@ -64,7 +65,7 @@ from wherry.shim.teardown import bury_cgroup
 _UNTOLD_CODES = 256
 
 
-def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
+def run_shim(control_fd: int, title: TitleRoom, *, is_brief: bool) -> NoReturn:
     """The life of a shim, in the process that was forked for it. `control_fd` leads to the engine."""
     status = 1
     try:
@@ -74,20 +75,21 @@ def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
         _signal.signal(signal.SIGCHLD, ignore_signal)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         syscalls.prctl(PR.SET_CHILD_SUBREAPER, 1)
-        helper = Helper(lambda channel: start_container(control_fd, channel))
-        started = helper.wait()
+        begin = InPlace if is_brief else Helper
+        starter = begin(lambda tell: start_container(control_fd, tell, for_parent=not is_brief))
+        started = starter.wait()
         slot_path = ""
         if started is not None and "staged" in started.body:
             slot_path = get_str(started.body, "staged")
-            started = helper.wait()
+            started = starter.wait()
         if started is not None:
             title.write(f"wherry-shim {get_str(started.body, 'folder')}")
-            _sleep(started, helper, control_fd, wake_fd)
+            _sleep(started, starter, control_fd, wake_fd)
             engine = Channel(socket.socket(fileno=control_fd), is_inherited=True)
             Shim(engine, started, wake_fd).run()
         elif slot_path:
             # The start has failed, or an unused slot is not wanted any more: nothing of it stays.
-            helper.wait_for_end()
+            starter.wait_for_end()
             bury_cgroup(open_cgroup(slot_path))
         status = 0
     except BaseException:  # noqa: BLE001 # the shim's edge: a traceback is all that can be left
@@ -97,7 +99,7 @@ def run_shim(control_fd: int, title: TitleRoom) -> NoReturn:
         os._exit(status)
 
 
-def _sleep(started: Message, helper: Helper, control_fd: int, wake_fd: int) -> None:
+def _sleep(started: Message, starter: InPlace | Helper, control_fd: int, wake_fd: int) -> None:
     """Until there is something to do: a container that is idle from the start keeps its shim as small as it is now.
 
     What a `Shim` touches of Python is memory of its own, more than all it takes until here.
@@ -121,7 +123,7 @@ def _sleep(started: Message, helper: Helper, control_fd: int, wake_fd: int) -> N
         poll.register(fd, select.POLLIN)
     while [fd for fd, _ in poll.poll()] == [wake_fd]:
         os.read(wake_fd, 4096)
-        helper.reap()
+        starter.reap()
         if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return
 
@@ -304,12 +306,12 @@ class Shim:
             raise _Gone
         body = message.body
         helper = Helper(
-            lambda channel: start_exec(
+            lambda tell: start_exec(
                 body,
                 decode_target(self._started, self._init.fds),
                 get_str(self._started, "cgroup"),
                 systemd=get_bool(self._started, "systemd"),
-                shim=channel,
+                tell=tell,
             )
         )
         channel = helper.open_channel()
@@ -632,7 +634,7 @@ def _attach(session: Session, client: JsonObject, fd: int) -> None:
     )
 
 
-def _encode_error(error: Exception) -> dict[str, object]:
+def _encode_error(error: Exception) -> JsonObject:
     if isinstance(error, _Gone):
         return {"step": "gone"}
     return encode_error(error)

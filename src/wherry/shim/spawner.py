@@ -2,7 +2,8 @@
 
 It has imported all that a shim needs (a shim imports nothing after its fork: an upgrade may have replaced
 the files), stays in the host's namespaces, holds no secrets, and ends when the engine does. A request of the
-engine is a byte and the descriptor from which the shim takes orders. The spawner itself says only `READY`, once.
+engine is a byte, the kind of shim, and the descriptor from which that takes orders. The spawner itself says only
+`READY`, once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from wherry.runtime.cgroups.hierarchy import hierarchies
 from wherry.runtime.errors import SpecError
 from wherry.runtime.rehearsal import rehearse
 from wherry.runtime.seccomp import DEFAULT_PROFILE, build_filter
-from wherry.shim.protocol import MSG_CMSG_CLOEXEC
+from wherry.shim.protocol import FORK_BRIEF, MSG_CMSG_CLOEXEC
 from wherry.shim.rehearsal import rehearse_shim
 from wherry.shim.shim import run_shim
 
@@ -50,13 +51,13 @@ def run_spawner(run_dir: str, control_fd: int) -> None:
     except BrokenPipeError:
         return  # that engine is gone
     while True:
-        _, rights, _, _ = control.recvmsg(1, _RIGHTS_SPACE, MSG_CMSG_CLOEXEC)
+        kind, rights, _, _ = control.recvmsg(1, _RIGHTS_SPACE, MSG_CMSG_CLOEXEC)
         if not rights:
             return
         shim_fd = int.from_bytes(rights[0][2], sys.byteorder)
         if os.fork() == 0:
             control.close()
-            run_shim(shim_fd, title)
+            run_shim(shim_fd, title, is_brief=kind == FORK_BRIEF)
         os.close(shim_fd)
 
 

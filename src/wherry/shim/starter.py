@@ -1,12 +1,13 @@
-"""Starting programs for a shim, in a helper process of its own that ends with the start.
+"""Starting programs for a shim, mostly in a helper process of its own that ends with the start.
 
 What a start touches (the spec, the plan, its steps: some 3 MB of Python) would stay private memory of the shim
 for the container's life. So a child of the shim does it and makes the program a child of the shim
 (CLONE_PARENT), hands its descriptors over, and ends. The shim never waits for a kernel that is slow in a
-container's or a network's file system either.
+container's or a network's file system either. A shim whose container is brief does without: what a helper costs
+(a fork, and the pages that it writes) is a tenth of the start.
 
-A helper sends one message to the shim: `pid`, `fds` (names of `ProgramFds`) and the descriptors, or `error`.
-The helper of a container's start reads the engine's order and answers it itself. An order to "stage" makes
+The work tells the shim one thing: `pid`, `fds` (names of `ProgramFds`) and the descriptors, or `error`.
+That of a container's start reads the engine's order and answers it itself. An order to "stage" makes
 it a slot (`wherry.shim.slots`): it tells shim and engine, and waits for the order to launch.
 """
 
@@ -25,6 +26,7 @@ from wherry.kernel import syscalls
 from wherry.kernel.consts import PR
 from wherry.lib.jsonvalue import (
     JsonObject,
+    JsonValue,
     get_bool,
     get_int,
     get_list,
@@ -45,8 +47,30 @@ from wherry.shim.protocol import Channel, Message, close_all, listen_at, open_pa
 from wherry.shim.record import FILE_NAMES, SOCKET_NAME, STATE_NAME, ShimState, write_record
 
 Stdio = tuple[int, int, int]
+Tell = Callable[[JsonObject, list[int]], None]
 
 _KEPT_KEYS = ("container_id", "folder", "cgroup", "systemd", "stdin", "log", "attachments")
+
+
+class InPlace:
+    """Work that the shim does itself."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, work: Callable[[Tell], None]) -> None:
+        """Returns when it is done."""
+        self._told: list[Message] = []
+        work(lambda body, fds: self._told.append(Message(body, fds)))
+
+    def wait(self) -> Message | None:
+        """The next thing that it told, or None."""
+        return self._told.pop(0) if self._told else None
+
+    def wait_for_end(self) -> None:
+        """It has ended."""
+
+    def reap(self) -> None:
+        """There is no process."""
 
 
 class Helper:
@@ -54,8 +78,8 @@ class Helper:
 
     __slots__ = ("_connection", "pid")
 
-    def __init__(self, work: Callable[[Channel], None]) -> None:
-        """Forks; `work` runs in the child with its end of the connection."""
+    def __init__(self, work: Callable[[Tell], None]) -> None:
+        """Forks; `work` runs in the child."""
         ours, theirs = open_pair()
         self.pid = os.fork()
         if self.pid == 0:
@@ -64,7 +88,8 @@ class Helper:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 syscalls.prctl(PR.SET_PDEATHSIG, signal.SIGKILL)
-                work(Channel(theirs, is_private=True))
+                channel = Channel(theirs, is_private=True)
+                work(lambda body, fds: channel.send({**body}, fds))
             except BaseException:  # noqa: BLE001 # the helper's edge: its parent sees it end
                 sys.stderr.write(traceback.format_exc())
                 sys.stderr.flush()
@@ -91,8 +116,11 @@ class Helper:
             os.waitpid(self.pid, os.WNOHANG)
 
 
-def start_container(engine_fd: int, shim: Channel) -> None:
-    """Obeys the engine's first order to launch, and one to stage before that."""
+def start_container(engine_fd: int, tell: Tell, *, for_parent: bool) -> None:
+    """Obeys the engine's first order to launch, and one to stage before that.
+
+    `for_parent`: this is a helper, and the container's process becomes a child of the shim.
+    """
     engine = Channel(socket.socket(fileno=os.dup(engine_fd)))
     order = await_message(engine)
     waiting = traces = None
@@ -100,11 +128,11 @@ def start_container(engine_fd: int, shim: Channel) -> None:
         path = get_str(order.body, "cgroup")
         try:
             traces = _Traces(get_str(order.body, "folder"), ShimState(cgroup=path, systemd=False))
-            waiting = stage(order.body, open_cgroup(path))
+            waiting = stage(order.body, open_cgroup(path), for_parent=for_parent)
         except (OSError, LaunchError) as error:
             engine.send({"event": "refused", "why": str(error)})
             return
-        shim.send({"staged": path})
+        tell({"staged": path}, [])
         engine.send({"event": "ready"})
         order = await_message(engine, beside=waiting.orders.fileno())
     if order is None:
@@ -114,7 +142,7 @@ def start_container(engine_fd: int, shim: Channel) -> None:
     try:
         if get_str(body, "op") != "launch":
             raise LaunchError("shim", "", 0, "the first order is not a launch")
-        start = _ContainerStart(body, waiting, traces)
+        start = _ContainerStart(body, waiting, traces, for_parent=for_parent)
         if engine.is_peer_gone():
             # From here on an engine that dies has a successor that finds the socket; this one may have none.
             raise LaunchError("shim", "", 0, "the engine is gone")
@@ -127,7 +155,7 @@ def start_container(engine_fd: int, shim: Channel) -> None:
     shared = [os.dup(program.pidfd), *start.fds.resolver()]
     # Before the shim knows: what that says of the container's end must not overtake this.
     engine.send({"re": number, "pid": program.pid}, shared)
-    shim.send(
+    tell(
         {
             "pid": program.pid,
             "fds": names,
@@ -141,7 +169,7 @@ def start_container(engine_fd: int, shim: Channel) -> None:
 
 
 def start_exec(
-    body: JsonObject, target: Launched, cgroup_path: str, *, systemd: bool, shim: Channel
+    body: JsonObject, target: Launched, cgroup_path: str, *, systemd: bool, tell: Tell
 ) -> None:
     """Starts a program in the running container `target`."""
     try:
@@ -155,13 +183,13 @@ def start_exec(
             ),
         )
     except Exception as error:  # noqa: BLE001 # whatever it was, the engine must be told
-        shim.send({"error": encode_error(error)})
+        tell({"error": encode_error(error)}, [])
         return
     names, values = fds.pack()
-    shim.send({"pid": program.pid, "fds": names}, values)
+    tell({"pid": program.pid, "fds": names}, values)
 
 
-def encode_error(error: Exception) -> dict[str, object]:
+def encode_error(error: Exception) -> JsonObject:
     """What failed, as the engine's `ShimLaunchError` rebuilds it."""
     if isinstance(error, LaunchError):
         step, name, number, detail = error.step, error.object, error.errno, error.message
@@ -174,7 +202,7 @@ def encode_error(error: Exception) -> dict[str, object]:
     return {"step": step, "object": name, "errno": number, "detail": detail}
 
 
-def _encode_filter(program: Launched) -> list[object] | None:
+def _encode_filter(program: Launched) -> list[JsonValue] | None:
     """The seccomp filter, which execs get as well."""
     if program.seccomp is None:
         return None
@@ -198,8 +226,11 @@ class _Traces:
 class _ContainerStart:
     """One container's start, in the order in which another engine could find its traces."""
 
-    def __init__(self, body: JsonObject, waiting: Stage | None, traces: _Traces | None) -> None:
+    def __init__(
+        self, body: JsonObject, waiting: Stage | None, traces: _Traces | None, *, for_parent: bool
+    ) -> None:
         self._body = body
+        self._for_parent = for_parent
         self._waiting = waiting
         folder = get_str(body, "folder")
         state = ShimState(cgroup=get_str(body, "cgroup"), systemd=get_bool(body, "systemd"))
@@ -240,7 +271,7 @@ class _ContainerStart:
             cgroup=open_cgroup(self._state.cgroup, systemd=self._state.systemd),
             interfaces=tuple(decode_interface(item) for item in get_objects(body, "interfaces")),
             with_resolver=get_bool(body, "with_resolver"),
-            for_parent=True,
+            for_parent=self._for_parent,
         )
 
 

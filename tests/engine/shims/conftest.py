@@ -91,8 +91,9 @@ def build_spec(
 class Bench:
     """One engine's shims, and what the tests ask of them."""
 
-    def __init__(self, folder: Path, root: Path, slots: int) -> None:
+    def __init__(self, folder: Path, root: Path, *, slots: int = 0, is_brief: bool = False) -> None:
         self.folder = folder
+        self.is_brief = is_brief
         self.slots = slots
         self.root = root
         self.run_dir = folder / "run"
@@ -139,6 +140,7 @@ class Bench:
                 log=LogTarget(path=self.log_path(container_id, log_folder), **log_options),
                 attachments=attachments,
                 waiters=waiters,
+                is_brief=self.is_brief,
                 is_followed=is_followed,
             )
         )
@@ -295,12 +297,12 @@ def connect(**options: object) -> tuple[ClientEnd, Attachment]:
 Story = Callable[[Bench], Awaitable[None]]
 
 
-@pytest.fixture(params=[0, 2], ids=["cold", "slots"])
+@pytest.fixture(params=[{}, {"slots": 2}, {"is_brief": True}], ids=["cold", "slots", "brief"])
 def play(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> Callable[[Story], None]:
     """Plays a story against a bench, within a deadline, and looks for what it left."""
 
     async def main(story: Story) -> None:
-        bench = Bench(tmp_path, busybox, request.param)
+        bench = Bench(tmp_path, busybox, **request.param)
         claim = Claim(tmp_path, bench.cgroup_parent.strip("/"))
         try:
             await check(bench, story)

@@ -316,7 +316,7 @@ def test_an_upgrade_under_running_shims(
     )
 
     async def story() -> None:
-        bench = Bench(tmp_path, busybox, 0)
+        bench = Bench(tmp_path, busybox)
         await bench.shims.start()
         shutil.rmtree(copy)
         client, attachment = connect(stdin=True)

@@ -298,6 +298,7 @@ class Runner:
             with_resolver=has_names(record),
             attachments=(Attachment(fd=client, multiplexed=True),),
             network=record.host_config.network_mode,
+            is_brief=True,
             is_followed=True,
         )
 
