@@ -277,6 +277,26 @@ def test_the_platform_that_was_asked_for(engine: Engine, registry: RegistryServe
     engine.docker("rmi", name)
 
 
+def test_a_platform_that_is_not_here_is_pulled(
+    engine: Engine, registry: RegistryServer, client: str
+) -> None:
+    several = [(runnable(), "amd64", ""), (runnable(architecture="arm64"), "arm64", "")]
+    for image, _, _ in several:
+        registry.put_image("e2e/missing", image.digest, image)
+    registry.put_manifest("e2e/missing", "v1", OCI_INDEX, make_index(several))
+    name = f"{registry.host}/e2e/missing:v1"
+    engine.docker("pull", "-q", name)
+    create = ("create", "--name", "other", "--platform", "linux/arm64", name, "sh")
+    never = engine.run(client, *create[:1], "--pull", "never", *create[1:], check=False)
+    assert "does not match the specified platform (linux/arm64)" in never.stderr
+    done = engine.run(client, *create)
+    assert done.stderr.startswith(f"Unable to find image '{name}' locally\n")
+    shown = engine.docker("inspect", "-f", "{{.Image}}", "other")
+    assert shown == several[1][0].config
+    engine.docker("rm", "other")
+    engine.docker("rmi", name)
+
+
 def test_one_platform_of_a_name_is_removed_and_all_are_saved(
     engine: Engine, registry: RegistryServer, client: str, tmp_path: Path
 ) -> None:

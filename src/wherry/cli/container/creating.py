@@ -79,7 +79,11 @@ def create_container(session: Session, arguments: Arguments, body: Document) -> 
 
 
 def _is_image_missing(error: ApiError) -> bool:
-    return "o such image" in error.message
+    """The image, or the platform of it that was asked for."""
+    return any(
+        words in error.message
+        for words in ("o such image", "does not match the specified platform")
+    )
 
 
 def _is_plain(image: str) -> bool:
