@@ -38,6 +38,7 @@ from wherry.build.parser import parse_dockerfile, parse_heredoc
 from wherry.build.remote import is_git, is_url
 from wherry.build.stages import Reference, Resolution, Stage, problem_at
 from wherry.build.words import quote_go
+from wherry.lib.durations import format_duration
 from wherry.model.container import ContainerConfig
 from wherry.model.container import Healthcheck as HealthcheckConfig
 
@@ -594,29 +595,6 @@ def _show_healthcheck(config: HealthcheckConfig) -> str:
     retries = config.retries
     char = f"\\x{retries:02x}" if retries < 0x20 or retries == 0x7F else chr(min(retries, 0xD7FF))
     return f"&{{{_quote_list(config.test)} {shown} '{char}'}}"
-
-
-def format_duration(nanoseconds: int) -> str:
-    """Go's text of a duration: `1m30s`, `1.5s`, `100ms`."""
-    if nanoseconds == 0:
-        return "0s"
-    if nanoseconds < 1_000_000_000:
-        for unit, size in (("ms", 1_000_000), ("µs", 1_000), ("ns", 1)):
-            if nanoseconds >= size:
-                return f"{_decimal(nanoseconds, size)}{unit}"
-    minutes, rest = divmod(nanoseconds, 60_000_000_000)
-    seconds = f"{_decimal(rest, 1_000_000_000)}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{seconds}"
-    return f"{minutes}m{seconds}" if minutes else seconds
-
-
-def _decimal(value: int, unit: int) -> str:
-    whole, rest = divmod(value, unit)
-    if not rest:
-        return str(whole)
-    return f"{whole}.{str(unit + rest)[1:].rstrip('0')}"
 
 
 def parse_expose(text: str) -> Iterator[str]:

@@ -275,7 +275,7 @@ class Execs:
             self._drop(exec_id)
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
-        """Waits for the start, which a client asks for at the same time. Raises NoSuchExec, NotFound, Internal."""
+        """Waits for the start, which a client asks for at the same time. Raises NoSuchExec, Conflict, NotFound, Internal."""
         record = self.get(exec_id)
         if not record.pid and record.exit_code is None:
             record = await self._await_start(exec_id)
@@ -283,7 +283,9 @@ class Execs:
         shim = handle.shim if handle is not None else None
         if not record.pid:
             raise InvalidArgument("exec process is not started")
-        if shim is None or not record.running:
+        if shim is None:
+            raise ContainerNotRunning(record.container_id)
+        if not record.running:
             raise NotFound(f"NotFound: process does not exist {exec_id}: not found")
         try:
             await shim.resize(rows, columns, exec_id=exec_id)
@@ -302,8 +304,8 @@ class Execs:
 
     async def probe(
         self, handle: ContainerHandle, command: Sequence[str], timeout_s: float
-    ) -> tuple[int, bytes]:
-        """Runs a command to its end and takes its output. Raises TimeoutError, EngineError."""
+    ) -> tuple[int | None, bytes]:
+        """Runs a command to its end, or kills it (no exit code); with its output. Raises EngineError."""
         shim = _check_running(handle, handle.id)
         config = ExecConfig(
             cmd=tuple(command),
@@ -325,14 +327,15 @@ class Execs:
             except StartFailed as exc:
                 self._finish(handle, exec_id, exc.exit_code)
                 raise
+            output = bytearray()
+            code = None
             try:
                 async with asyncio.timeout(timeout_s):
-                    output = await _read_all(ours)
+                    await _read_all(ours, output)
                     code = await asyncio.shield(running.exited)
             except TimeoutError:
                 running.kill()
-                raise
-        return code, output
+        return code, bytes(output)
 
     def _publish(
         self,
@@ -463,12 +466,9 @@ async def _tell(fd: int, sentence: str, *, multiplexed: bool) -> None:
             return  # the client has gone
 
 
-async def _read_all(connection: socket.socket) -> bytes:
+async def _read_all(connection: socket.socket, output: bytearray) -> None:
+    """To the end; what is far beyond a health check's limit is not kept."""
     loop = asyncio.get_running_loop()
-    parts: list[bytes] = []
-    size = 0
     while data := await loop.sock_recv(connection, 65536):
-        if size < 4096:
-            parts.append(data)
-        size += len(data)
-    return b"".join(parts)
+        if len(output) <= 4096:
+            output += data

@@ -324,7 +324,10 @@ def test_health_checks_tell_the_state(place: Place) -> None:
 def test_a_health_check_that_takes_too_long_is_ended(place: Place) -> None:
     async def story(rig: Rig) -> None:
         check = Healthcheck(
-            test=("CMD", "sleep", "300"), interval=50_000_000, timeout=200_000_000, retries=1
+            test=("CMD-SHELL", "echo asked; sleep 300"),
+            interval=50_000_000,
+            timeout=200_000_000,
+            retries=1,
         )
         config = ContainerConfig(image="busybox", cmd=("sleep", "100"), healthcheck=check)
         identity = await rig.create(config=config)
@@ -341,7 +344,7 @@ def test_a_health_check_that_takes_too_long_is_ended(place: Place) -> None:
         health = rig.services.containers.get(identity).state.health
         assert health is not None
         assert health.status is HealthStatus.UNHEALTHY
-        assert health.log[0].output == "Health check exceeded timeout (0.2s)"
+        assert health.log[0].output == "Health check exceeded timeout (200ms): asked\n"
         await rig.services.containers.remove(identity, force=True)
 
     tell(place, story)

@@ -17,6 +17,7 @@ from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.notices import publish_container
 from wherry.engine.events import Events
 from wherry.engine.tasks import Tasks
+from wherry.lib.durations import format_duration
 from wherry.model.container import (
     Container,
     ContainerConfig,
@@ -37,8 +38,8 @@ _LOG_LENGTH = 5
 _OUTPUT_LIMIT = 4096
 _DEFAULT_SHELL = ("/bin/sh", "-c")
 
-Probe = Callable[[ContainerHandle, Sequence[str], float], Awaitable[tuple[int, bytes]]]
-"""Runs a command in the container; answers exit code and output. Raises TimeoutError, EngineError."""
+Probe = Callable[[ContainerHandle, Sequence[str], float], Awaitable[tuple[int | None, bytes]]]
+"""Runs a command in the container; answers exit code (None: killed for time) and output. Raises EngineError."""
 
 
 def probe_command(config: ContainerConfig) -> tuple[str, ...]:
@@ -154,15 +155,22 @@ def _in_start_period(record: Container, check: Healthcheck) -> bool:
 async def _run_probe(
     handle: ContainerHandle, probe: Probe, command: Sequence[str], check: Healthcheck
 ) -> HealthResult:
-    timeout_s = (check.timeout or _DEFAULT_TIMEOUT_NS) / 1e9
+    timeout = check.timeout or _DEFAULT_TIMEOUT_NS
     start = time.time_ns()
     try:
-        code, output = await probe(handle, command, timeout_s)
+        code, output = await probe(handle, command, timeout / 1e9)
         text = output[:_OUTPUT_LIMIT].decode(errors="replace")
-    except TimeoutError:
-        code, text = -1, f"Health check exceeded timeout ({timeout_s:g}s)"
+        if len(output) > _OUTPUT_LIMIT:
+            text += "..."
+        if code is None:
+            text = f"Health check exceeded timeout ({format_duration(timeout)})" + (
+                text and f": {text}"
+            )
     except EngineError as exc:
         code, text = -1, str(exc)
     return HealthResult(
-        start=format_time(start), end=format_time(time.time_ns()), exit_code=code, output=text
+        start=format_time(start),
+        end=format_time(time.time_ns()),
+        exit_code=-1 if code is None else code,
+        output=text,
     )
