@@ -36,7 +36,20 @@ def adapt_create(request: containers.CreateRequest, version: Version) -> None:
                 bind.non_recursive = UNSET
             if version < (1, 44):
                 bind.read_only_non_recursive = UNSET
-                bind.read_only_force_recursive = UNSET
+                if bind.read_only_force_recursive is True:
+                    raise InvalidArgument(
+                        "BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer"
+                    )
+
+
+def reads_only_the_top(version: Version) -> bool:
+    """Until 1.43 a read-only bind left the mounts below its source writable (postContainersCreate)."""
+    return version < (1, 44)
+
+
+def takes_pids_limit(version: Version) -> bool:
+    """`PidsLimit` of an update came with 1.40 (container/container_routes.go, postContainerUpdate)."""
+    return version >= (1, 40)
 
 
 def _adapt_endpoints(request: containers.CreateRequest) -> None:

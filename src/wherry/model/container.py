@@ -250,6 +250,7 @@ class HostConfig(Resources):
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     init: bool | None = None
+    shallow_read_only: bool = False  # a read-only bind's submounts are writable, as before API 1.44
     left_out: tuple[str, ...] = ()  # lists that the client did not send, which Go shows as null
 
 

@@ -249,7 +249,7 @@ _NULL_WHEN_LEFT_OUT = (
     "devices",
     "ulimits",
 )
-_BUILT = frozenset(["mounts", "port_bindings", "init", "left_out"])
+_BUILT = frozenset(["mounts", "port_bindings", "init", "left_out", "shallow_read_only"])
 _COPIED = tuple(
     item.name for item in fields(HostConfig) if item.name not in _BUILT and item.name not in _NESTED
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -122,7 +123,10 @@ class ContainerRoutes:
         identity, warnings = await self._containers.create(
             request.query.get("name").removeprefix("/"),
             config,
-            convert.parse_host_config(body.host_config or wire.HostConfig()),
+            replace(
+                convert.parse_host_config(body.host_config or wire.HostConfig()),
+                shallow_read_only=compat.reads_only_the_top(request.version),
+            ),
             convert.parse_networks(body.networking_config),
             parse_platform_parameter(request.query),
         )
@@ -183,7 +187,10 @@ class ContainerRoutes:
 
     async def update(self, request: Request) -> Answer:
         """POST /containers/{id}/update."""
-        resources, policy = convert.parse_update(await request.json(wire.HostConfig))
+        body = await request.json(wire.HostConfig)
+        if not compat.takes_pids_limit(request.version):
+            body.pids_limit = None
+        resources, policy = convert.parse_update(body)
         warnings = await self._containers.update(request.params["id"], resources, policy)
         return json_response(wire.UpdateResponse(warnings=list(warnings) or None))
 

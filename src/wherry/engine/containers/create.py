@@ -157,7 +157,12 @@ class Creator:
         self._check_donors(host_config)
         if not _is_user_defined(host_config.network_mode):  # else they are the resolver's business
             host_config = pin_links(self._roster, host_config)
-        plan = plan_mounts(config, host_config, lambda ref: self._roster.get(ref).record)
+        plan = plan_mounts(
+            config,
+            host_config,
+            lambda ref: self._roster.get(ref).record,
+            self._settings.root,
+        )
         await self._check_bind_sources(host_config)
         for network, endpoint in endpoints.items():
             self._networks.check_config(network, endpoint, naming=True)

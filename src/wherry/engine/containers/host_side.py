@@ -22,7 +22,7 @@ from wherry.engine.containers.host_files import (
     read_resolver,
 )
 from wherry.engine.containers.links import find_links, find_parents
-from wherry.engine.containers.mount_points import find_mount
+from wherry.engine.containers.mount_points import find_mount, is_around
 from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.seams import ImageSource
 from wherry.engine.containers.state import ALIVE
@@ -168,14 +168,20 @@ class HostSide:
     def _shm_path(self, container_id: str) -> Path:
         return self._settings.run_dir / "shm" / container_id
 
-    async def prepare(self, record: Container, joined: JoinedNamespaces) -> None:
-        """Makes what the specification names. Raises InvalidArgument, Internal."""
+    async def prepare(self, record: Container, joined: JoinedNamespaces) -> Container:
+        """Makes what the specification names, which is the answer's. Raises InvalidArgument, Internal."""
         self._write_files(record, joined)
         binds = [point for point in record.mount_points if point.type == "bind"]
         if binds:
-            await run_blocking(_prepare_binds, record, binds)
+            private = await run_blocking(_prepare_binds, record, binds, self._settings.root)
+            points = (
+                replace(point, propagation="rprivate") if point.destination in private else point
+                for point in record.mount_points
+            )
+            record = replace(record, mount_points=tuple(points))
         if record.host_config.ipc_mode == "shareable":
             await run_blocking(_mount_shm, self._shm_path(record.id), record.host_config.shm_size)
+        return record
 
     async def find_sources(self, record: Container, images: ImageSource) -> dict[str, str]:
         """What is mounted where it is not a mount point's own source: images, parts of volumes. By destination."""
@@ -323,14 +329,22 @@ def is_static(path: str) -> bool:
     return True
 
 
-def _prepare_binds(record: Container, binds: Sequence[MountPoint]) -> None:
+def _prepare_binds(record: Container, binds: Sequence[MountPoint], root: Path) -> frozenset[str]:
+    """Answers the destinations that cannot have the propagation which they have because of ROOT."""
+    private = set()
     for point in binds:
         mount = find_mount(record.host_config, point.destination)
         may_create = mount is None or (
             mount.bind_options is not None and mount.bind_options.create_mountpoint
         )
         _ensure_source(point.source, may_create=may_create)
-        _check_propagation(point)
+        try:
+            _check_propagation(point)
+        except Internal:
+            if point.propagation != "rslave" or not is_around(point.source, root):
+                raise
+            private.add(point.destination)
+    return frozenset(private)
 
 
 def _ensure_source(source: str, *, may_create: bool) -> None:

@@ -181,7 +181,7 @@ class Lifecycle:
         joined: JoinedNamespaces,
         interfaces: tuple[InterfaceValues, ...],
     ) -> ShimRequest:
-        await self._host.prepare(record, joined)
+        record = await self._host.prepare(record, joined)
         sources = await self._host.find_sources(record, self._images)
         oci = build_spec(self._spec_inputs(record, joined, sources))
         config = record.config

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from wherry.engine.containers.binds import (
     check_duplicates,
@@ -57,8 +58,9 @@ def plan_mounts(
     config: ContainerConfig,
     host_config: HostConfig,
     find_container: Callable[[str], Container],
+    root: Path,
 ) -> MountPlan:
-    """Raises InvalidArgument."""
+    """`root` is the engine's ROOT, whose mounts a bind has to let go. Raises InvalidArgument."""
     points: dict[str, MountPoint] = {}
     volumes: dict[str, VolumeRequest] = {}
     for spec in host_config.volumes_from:
@@ -66,12 +68,12 @@ def plan_mounts(
             points[point.destination] = point
     asked: list[MountPoint] = []
     for spec in host_config.binds:
-        point, volume = _from_bind(spec, host_config.volume_driver)
+        point, volume = _from_bind(spec, host_config.volume_driver, root)
         asked.append(point)
         if volume is not None:
             volumes[point.destination] = volume
     for mount in host_config.mounts:
-        point, volume = _from_mount(mount)
+        point, volume = _from_mount(mount, root)
         asked.append(point)
         if volume is not None:
             volumes[point.destination] = volume
@@ -106,7 +108,9 @@ def _inherited(spec: str, find_container: Callable[[str], Container]) -> Sequenc
     ]
 
 
-def _from_bind(spec: str, volume_driver: str) -> tuple[MountPoint, VolumeRequest | None]:
+def _from_bind(
+    spec: str, volume_driver: str, root: Path
+) -> tuple[MountPoint, VolumeRequest | None]:
     bind = parse_bind(spec)
     if bind.is_path:
         return MountPoint(
@@ -115,7 +119,7 @@ def _from_bind(spec: str, volume_driver: str) -> tuple[MountPoint, VolumeRequest
             destination=bind.destination,
             mode=bind.mode,
             rw=bind.is_writable,
-            propagation=bind.propagation or _DEFAULT_PROPAGATION,
+            propagation=_choose_propagation(bind.source, bind.propagation, root),
         ), None
     volume = VolumeRequest(
         name=bind.source or new_id(),
@@ -134,17 +138,18 @@ def _from_bind(spec: str, volume_driver: str) -> tuple[MountPoint, VolumeRequest
     ), volume
 
 
-def _from_mount(mount: Mount) -> tuple[MountPoint, VolumeRequest | None]:
+def _from_mount(mount: Mount, root: Path) -> tuple[MountPoint, VolumeRequest | None]:
     destination = posixpath.normpath(mount.target)
     match mount.type:
         case "bind":
             propagation = mount.bind_options.propagation if mount.bind_options else ""
+            source = posixpath.normpath(mount.source)
             return MountPoint(
                 type="bind",
-                source=posixpath.normpath(mount.source),
+                source=source,
                 destination=destination,
                 rw=not mount.read_only,
-                propagation=propagation or _DEFAULT_PROPAGATION,
+                propagation=_choose_propagation(source, propagation, root),
             ), None
         case "volume":
             options = mount.volume_options or VolumeOptions()
@@ -173,6 +178,25 @@ def _from_mount(mount: Mount) -> tuple[MountPoint, VolumeRequest | None]:
             ), None
         case _:
             return MountPoint(type="tmpfs", destination=destination, rw=not mount.read_only), None
+
+
+def _choose_propagation(source: str, asked: str, root: Path) -> str:
+    """What is unmounted below ROOT has to go in the container too, or it stays busy (moby daemon/volumes_unix.go)."""
+    if not is_around(source, root):
+        return asked or _DEFAULT_PROPAGATION
+    if asked not in {"", "rslave", "rshared"}:
+        raise InvalidArgument(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source'
+            f' is within the daemon root, daemon root: "{root}", bind mount source: "{source}",'
+            f' propagation: "{asked}"'
+        )
+    return asked or "rslave"
+
+
+def is_around(source: str, root: Path) -> bool:
+    """Whether a bind's source is in ROOT, or ROOT in it."""
+    path = Path(source)
+    return path.is_relative_to(root) or root.is_relative_to(path)
 
 
 def find_mount(host_config: HostConfig, destination: str) -> Mount | None:

@@ -116,6 +116,8 @@ def user_mounts(
 def _bind_mount(container: Container, point: MountPoint, sources: Mapping[str, str]) -> JsonObject:
     source = sources.get(point.destination, point.source)
     recursive, read_only = "rbind", "rro"
+    if point.type == "bind" and container.host_config.shallow_read_only:
+        read_only = "ro"
     mount = find_mount(container.host_config, point.destination)
     if mount is not None and mount.bind_options is not None:
         _check_read_only(mount)

@@ -1,5 +1,7 @@
 """`-v` and `--mount`: the grammar, and dockerd 28.5's sentences for what it refuses."""
 
+from pathlib import Path
+
 import pytest
 
 from wherry.engine.containers.binds import Bind, check_mount, parse_bind, parse_volumes_from
@@ -15,6 +17,8 @@ from wherry.model.container import (
     VolumeOptions,
 )
 from wherry.model.errors import EngineError, Internal, InvalidArgument, NoSuchContainer
+
+ROOT = Path("/var/lib/wherry")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def no_container(ref: str) -> Container:
 
 def plan(config: ContainerConfig | None = None, **host: object) -> dict[str, MountPoint]:
     host_config = HostConfig(**host)  # type: ignore[arg-type]
-    points = plan_mounts(config or ContainerConfig(), host_config, no_container).points
+    points = plan_mounts(config or ContainerConfig(), host_config, no_container, ROOT).points
     return {point.destination: point for point in points}
 
 
@@ -179,13 +183,27 @@ def test_volumes_of_another_container_are_inherited() -> None:
         ),
     )
     host = HostConfig(volumes_from=("donor:ro",))
-    points = plan_mounts(ContainerConfig(), host, lambda _: donor).points
+    points = plan_mounts(ContainerConfig(), host, lambda _: donor, ROOT).points
     assert [(point.destination, point.rw) for point in points] == [("/data", False)]
 
 
 def test_a_donor_that_is_not_there() -> None:
     with pytest.raises(EngineError, match="No such container: nope"):
         plan(volumes_from=("nope",))
+
+
+@pytest.mark.parametrize("source", ["/", "/var", "/var/lib/wherry", "/var/lib/wherry/volumes/v"])
+def test_what_holds_the_root_or_is_in_it_follows_its_unmounts(source: str) -> None:
+    assert plan(binds=(f"{source}:/x",))["/x"].propagation == "rslave"
+    assert plan(binds=(f"{source}:/x:rshared",))["/x"].propagation == "rshared"
+    with pytest.raises(InvalidArgument, match='daemon root: "/var/lib/wherry", bind mount source'):
+        plan(binds=(f"{source}:/x:private",))
+    mount = Mount(
+        type="bind", source=source, target="/x", bind_options=BindOptions(propagation="slave")
+    )
+    with pytest.raises(InvalidArgument, match='propagation: "slave"'):
+        plan(mounts=(mount,))
+    assert plan(binds=("/var/lib/wherry2:/x",))["/x"].propagation == "rprivate"
 
 
 def test_options_of_named_volumes_are_kept() -> None:
@@ -195,5 +213,7 @@ def test_options_of_named_volumes_are_kept() -> None:
         target="/x",
         volume_options=VolumeOptions(no_copy=True, labels={"a": "b"}),
     )
-    volumes = plan_mounts(ContainerConfig(), HostConfig(mounts=(mount,)), no_container).volumes
+    volumes = plan_mounts(
+        ContainerConfig(), HostConfig(mounts=(mount,)), no_container, ROOT
+    ).volumes
     assert [(v.name, v.copies, v.anonymous) for v in volumes] == [("data", False, False)]
