@@ -314,18 +314,16 @@ class Creator:
             raise InvalidArgument(str(exc)) from exc
         self._volumes.acquire(volume.name, record.id)
         mount = find_mount(record.host_config, point.destination)
-        has_subpath = (
-            mount is not None
-            and mount.volume_options is not None
-            and bool(mount.volume_options.subpath)
+        subpath = (
+            mount.volume_options.subpath
+            if mount is not None and mount.volume_options is not None
+            else ""
         )
-        if request.copies and not has_subpath:
+        if request.copies:
             await self._volumes.mount(volume.name)
-            wanted = await run_blocking(
-                needs_copy, root.lowers, point.destination, volume.mountpoint
-            )
-            if wanted:
-                await populate_volume(root, point.destination, volume.mountpoint)
+            place = (point.destination, volume.mountpoint, subpath)
+            if await run_blocking(needs_copy, root.lowers, *place):
+                await populate_volume(root, *place)
             await self._volumes.unmount(volume.name, lambda: self._roster.runs_with(volume.name))
         return replace(point, source=volume.mountpoint)
 

@@ -24,11 +24,19 @@ _CHUNK = 1 << 20
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def needs_copy(lowers: Sequence[str], destination: str, volume: str) -> bool:
-    """Whether the volume is empty and the image may have files at the destination. Blocking."""
-    with os.scandir(volume) as entries:
-        if any(True for _ in entries):
+def needs_copy(lowers: Sequence[str], destination: str, volume: str, subpath: str = "") -> bool:
+    """Whether the volume, or the folder of it that is used, is empty and the image may have files at the
+    destination. Blocking.
+    """
+    try:
+        folder = _open_volume(volume, subpath)
+    except OSError:  # what is not a folder of the volume is the start's to say
+        return False
+    try:
+        if os.listdir(folder):
             return False
+    finally:
+        os.close(folder)
     relative = destination.strip("/") or "."
     for lower in lowers:
         try:
@@ -53,12 +61,34 @@ def needs_copy(lowers: Sequence[str], destination: str, volume: str) -> bool:
     return False
 
 
-async def populate_volume(root: RootMount, destination: str, volume: str) -> None:
+def _open_volume(volume: str, subpath: str) -> int:
+    top = os.open(volume, _OPEN_FOLDER)
+    if not subpath:
+        return top
+    try:
+        return syscalls.openat2(
+            top,
+            os.fsencode(subpath),
+            _OPEN_FOLDER,
+            resolve=RESOLVE.BENEATH | RESOLVE.NO_MAGICLINKS,
+        )
+    finally:
+        os.close(top)
+
+
+async def populate_volume(
+    root: RootMount, destination: str, volume: str, subpath: str = ""
+) -> None:
     """Copies in a worker. Raises InvalidArgument when the image has no folder there but something else."""
     try:
         await run_worker(
             "wherry.engine.containers.populate:populate_tree",
-            {"lowers": list(root.lowers), "destination": destination, "volume": volume},
+            {
+                "lowers": list(root.lowers),
+                "destination": destination,
+                "volume": volume,
+                "subpath": subpath,
+            },
         )
     except WorkerError as error:
         if error.errno == errno.ELOOP:
@@ -86,7 +116,7 @@ def populate_tree(arguments: JsonObject, report: object = None) -> None:
         return
     finally:
         os.close(root)
-    target = os.open(get_str(arguments, "volume"), _OPEN_FOLDER)
+    target = _open_volume(get_str(arguments, "volume"), get_str(arguments, "subpath"))
     try:
         _Copy(target).folder(source, target, "")
     finally:
