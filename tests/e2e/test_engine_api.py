@@ -630,3 +630,111 @@ def test_a_load_asks_for_its_body_before_it_answers(engine: Engine, busybox: str
             assert answer.readline() == b"\r\n"
             client.sendall(archive)
             assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_an_exec_is_not_resized_after_its_container(api: Api) -> None:
+    identity = api.create()
+    api.ask("POST", f"/containers/{identity}/start")
+    made = api.ask("POST", f"/containers/{identity}/exec", {"Cmd": ["sleep", "60"], "Tty": True})[1]
+    api.ask("POST", f"/exec/{made['Id']}/start", {"Detach": True, "Tty": True})
+    assert api.ask("POST", f"/exec/{made['Id']}/resize?h=4&w=4")[0] == 200
+    api.ask("POST", f"/containers/{identity}/kill")
+    api.ask("POST", f"/containers/{identity}/wait")
+    assert api.refuse("POST", f"/exec/{made['Id']}/resize?h=4&w=4") == (
+        409,
+        f"container {identity} is not running",
+    )
+
+
+@pytest.mark.parametrize(("version", "below"), [("/v1.43", "rw"), ("/v1.44", "ro")])
+def test_mounts_below_a_read_only_bind(api: Api, engine: Engine, version: str, below: str) -> None:
+    binds = ["/dev:/a:ro"]
+    mounts = [{"Type": "bind", "Source": "/dev", "Target": "/b", "ReadOnly": True}]
+    identity = api.create(
+        version,
+        Cmd=["sed", "-n", "s, - .*,,; / .[ab].shm /p", "/proc/self/mountinfo"],
+        HostConfig={"Binds": binds, "Mounts": mounts},
+    )
+    lines = engine.docker("start", "-a", identity).splitlines()
+    assert {line.split()[4] for line in lines} == {"/a/shm", "/b/shm"}
+    assert {line.split()[5].split(",")[0] for line in lines} == {below}
+
+
+def test_updates_of_older_clients_leave_the_number_of_processes(api: Api) -> None:
+    identity = api.create(HostConfig={"PidsLimit": 32})
+    for version, limit in (("/v1.39", 32), ("/v1.40", 16)):
+        api.ask("POST", f"{version}/containers/{identity}/update", {"PidsLimit": 16})
+        assert part(api.inspect(identity), "HostConfig")["PidsLimit"] == limit
+
+
+def test_the_root_of_the_engine_as_a_bind(api: Api, engine: Engine) -> None:
+    folder = str(engine.root / "containers")
+    identity = api.create(
+        Cmd=["ls", "/x"], HostConfig={"Binds": [f"{engine.root}:/r"], "Mounts": []}
+    )
+    mounts = cast(list[Document], api.inspect(identity)["Mounts"])
+    assert [mount["Propagation"] for mount in mounts] == ["rslave"]
+    # Also where what ROOT lies on is neither shared nor a slave of something shared.
+    assert identity in engine.docker("run", "--rm", "-v", f"{folder}:/x", "busybox", "ls", "/x")
+    status, sentence = api.refuse(
+        "POST",
+        "/containers/create",
+        {"Image": "busybox", "HostConfig": {"Binds": [f"{folder}:/x:private"]}},
+    )
+    assert status == 400
+    assert "must use either propagation mode" in sentence
+
+
+def test_a_folder_of_a_volume_takes_what_the_image_has(engine: Engine, busybox: str) -> None:
+    volume = ("-v", "parts:/v")
+    engine.docker("run", "--rm", *volume, busybox, "sh", "-c", "mkdir /v/empty /v/full; >/v/full/x")
+    engine.docker("run", "--rm", *volume, busybox, "ln", "-s", "/", "/v/out")
+    found = []
+    for subpath in ("empty", "full"):
+        mount = f"type=volume,src=parts,dst=/etc,volume-subpath={subpath}"
+        listed = engine.docker("run", "--rm", "--mount", mount, busybox, "ls", "/etc")
+        found.append("passwd" in listed)
+    assert found == [True, False]
+    for subpath in ("nope", "out/etc"):
+        mount = f"type=volume,src=parts,dst=/etc,volume-subpath={subpath}"
+        identity = engine.docker("create", "--mount", mount, busybox, "true")
+        assert engine.run("docker", "start", identity, check=False).returncode == 1
+        engine.docker("rm", identity)
+    assert engine.docker("run", "--rm", *volume, busybox, "ls", "/v/empty") != ""
+    engine.docker("volume", "rm", "parts")
+
+
+def test_an_image_that_is_mounted_is_in_use(engine: Engine, busybox: str) -> None:
+    engine.docker("build", "-q", "-t", "data", "-", input_="FROM busybox\nRUN >/data\n")
+    identity = engine.docker(
+        "create", "--mount", "type=image,src=data,dst=/i", busybox, "ls", "/i/data"
+    )
+    image = engine.docker("image", "inspect", "-f", "{{.Id}}", "data").removeprefix("sha256:")
+    refused = engine.run("docker", "rmi", "data", check=False)
+    assert refused.returncode == 1
+    assert f"container {identity[:12]} is using its referenced image {image[:12]}" in refused.stderr
+    assert engine.docker("start", "-a", identity) == "/i/data"
+    engine.docker("rm", identity)
+    engine.docker("rmi", "data")
+
+
+@pytest.mark.parametrize(
+    ("platform", "sentence"),
+    [
+        ("/", '"" is an invalid OS component of "/": OSAndVersion specifier component must match'),
+        ("macos/arm64", "operating system is not supported"),
+        ("linux/", '"" is an invalid component of "linux/": platform specifier component'),
+    ],
+)
+def test_imports_for_no_platform(api: Api, platform: str, sentence: str) -> None:
+    status, said = api.refuse("POST", f"/images/create?fromSrc=-&platform={platform}")
+    assert (status, said[: len(sentence)]) == (400, sentence)
+
+
+def test_archives_are_of_one_platform(api: Api) -> None:
+    platform = "%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22amd64%22%7D"
+    for method, path in (("GET", "/images/get?names=busybox"), ("POST", "/images/load?quiet=1")):
+        assert api.refuse(method, f"{path}&platform={platform}&platform={platform}") == (
+            400,
+            "multiple platform parameters not supported",
+        )

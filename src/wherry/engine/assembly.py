@@ -161,7 +161,7 @@ class ContainerServices:
             await run_blocking(self._store.checkpoint)
 
     def users_of_image(self, image_id: ImageId) -> Sequence[ImageUser]:
-        """For `Images.set_users`: the containers that are made from an image."""
+        """For `Images.set_users`: the containers that are made from an image or have it mounted."""
         return [
             ImageUser(
                 container_id=handle.id,
@@ -169,4 +169,8 @@ class ContainerServices:
             )
             for handle in self.roster
             if handle.record.image_id == image_id
+            or any(
+                point.type == "image" and point.source == image_id
+                for point in handle.record.mount_points
+            )
         ]

@@ -17,6 +17,8 @@ from wherry.model.errors import InvalidArgument
 from wherry.model.image import Platform
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_.-]+\Z")
+_SYSTEM_SHOWN = r"^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?$"
+_SYSTEM = re.compile(_SYSTEM_SHOWN.removesuffix("$") + r"\Z")
 
 _SYSTEMS = frozenset(
     [
@@ -112,15 +114,23 @@ def normalize_platform(platform: Platform) -> Platform:
 
 def parse_platform(text: str) -> Platform:
     """`os`, `arch`, `os/arch` or `os/arch/variant`. Raises InvalidArgument with Docker's sentence."""
-    parts = text.split("/")
-    for part in parts:
+    first, *rest = text.split("/")
+    named = _SYSTEM.match(first)
+    if named is None:
+        shown = _SYSTEM_SHOWN.replace("\\", "\\\\")  # as Go quotes it
+        raise InvalidArgument(
+            f'"{first}" is an invalid OS component of "{text}": OSAndVersion specifier component must'
+            f' match "{shown}": invalid argument'
+        )
+    for part in rest:
         if not _COMPONENT.match(part):
             raise InvalidArgument(
                 f'"{part}" is an invalid component of "{text}": platform specifier component must match'
                 ' "^[A-Za-z0-9_.-]+$": invalid argument'
             )
+    parts = [named[1], *rest]  # the version of a Windows says nothing here
     host = host_platform()
-    if len(parts) == 1:
+    if not rest:
         system = normalize_platform(Platform(os=parts[0])).os
         if system in _SYSTEMS:
             return Platform(os=system, architecture=host.architecture, variant=host.variant)

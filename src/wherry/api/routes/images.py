@@ -19,6 +19,7 @@ from wherry.api.convert.images import (
 from wherry.api.message import (
     JSON_TYPE,
     Answer,
+    Query,
     Request,
     Response,
     StreamResponse,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from wherry.engine.pull import Pulls
     from wherry.engine.push import Pushes
     from wherry.engine.registries import Registries
+    from wherry.model.image import Platform
     from wherry.registry.auth import Credentials
 
 _TAR = "application/x-tar"
@@ -171,7 +173,7 @@ class ImageRoutes:
         progress = self._images.load(
             request.body,
             quiet=request.query.flag("quiet"),
-            platform=parse_platform_parameter(request.query),
+            platform=_only_platform(request.query),
         )
         # The head comes with the first line: docker-py takes it for the end of the load and reads no further.
         return StreamResponse(await prefetch(stream_progress(progress)), JSON_TYPE)
@@ -182,9 +184,7 @@ class ImageRoutes:
         names = [name] if name else list(request.query.get_all("names"))
         if not names:
             raise InvalidArgument("no image names given")
-        return StreamResponse(
-            self._images.save(names, parse_platform_parameter(request.query)), _TAR
-        )
+        return StreamResponse(self._images.save(names, _only_platform(request.query)), _TAR)
 
     async def create(self, request: Request) -> Answer:
         """POST /images/create: a pull with `fromImage`, an import with `fromSrc`."""
@@ -319,6 +319,12 @@ class ImageRoutes:
 
 def _build_deleted(entry: Deleted) -> wire.Deleted:
     return wire.Deleted(deleted=entry.deleted or UNSET, untagged=entry.untagged or UNSET)
+
+
+def _only_platform(query: Query) -> Platform | None:
+    if len(query.get_all("platform")) > 1:
+        raise InvalidArgument("multiple platform parameters not supported")
+    return parse_platform_parameter(query)
 
 
 def _parse_pulled(name: str, tag: str) -> Reference:

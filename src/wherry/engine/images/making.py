@@ -243,6 +243,8 @@ async def import_tar(
     platform: Platform | None = None,
 ) -> Image:
     """An image of one layer, from a tar of a root file system."""
+    if platform is not None and platform.os != "linux":
+        raise InvalidArgument("operating system is not supported")
     config = apply_changes(ContainerConfig(), changes)
     comment = message or f"Imported from {source}"
     with images.collector.hold():

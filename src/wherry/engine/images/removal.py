@@ -18,7 +18,7 @@ from wherry.model.image import Digest, ImageId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageUser:
-    """A container that is made from an image."""
+    """A container that is made from an image or has it mounted."""
 
     container_id: str
     running: bool
