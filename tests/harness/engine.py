@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from tests.harness.terminal import Terminal
 from tests.harness.traces import Claim
@@ -25,6 +26,15 @@ START_DEADLINE_S = 60.0
 COMMAND_DEADLINE_S = 120.0
 SETTLE_S = 60.0
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+class RunOptions(TypedDict, total=False):
+    """Of `Engine.run`."""
+
+    input_: str | bytes | None
+    check: bool
+    cwd: str | Path | None
+    deadline_s: float
 
 
 class Engine:
@@ -153,24 +163,29 @@ class Engine:
             )
         return result
 
-    def docker(self, *arguments: str, **options: object) -> str:
+    def docker(self, *arguments: str, **options: Unpack[RunOptions]) -> str:
         """The official client's standard output, stripped."""
-        return self.run("docker", *arguments, **options).stdout.strip()  # type: ignore[arg-type]
+        return self.run("docker", *arguments, **options).stdout.strip()
 
     def docker_bytes(self, *arguments: str) -> bytes:
         """The official client's standard output as it is."""
         argv = self.argv("docker", arguments)
         return subprocess.run(argv, env=self.env, stdout=subprocess.PIPE, check=True).stdout
 
-    def wherry(self, *arguments: str, **options: object) -> str:
+    def wherry(self, *arguments: str, **options: Unpack[RunOptions]) -> str:
         """Our client's standard output, stripped."""
-        return self.run("wherry", *arguments, **options).stdout.strip()  # type: ignore[arg-type]
+        return self.run("wherry", *arguments, **options).stdout.strip()
 
-    def spawn(self, client: str, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
+    def spawn(
+        self, client: str, *arguments: str, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         """Starts a client with pipes for its streams; the caller waits for it."""
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-            self.argv(client, arguments), env=self.env, **{**streams, **options}
+        return subprocess.Popen(
+            self.argv(client, arguments),
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
         )
 
     def terminal(self, client: str, *arguments: str, cwd: str | None = None) -> Terminal:

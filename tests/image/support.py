@@ -51,8 +51,8 @@ class Tar:
         self._tar.addfile(member, io.BytesIO(content))
         return self
 
-    def folder(self, name: str, mode: int = 0o755, **more: object) -> Tar:
-        return self.add(name, kind=tarfile.DIRTYPE, mode=mode, **more)  # type: ignore[arg-type]
+    def folder(self, name: str, mode: int = 0o755, *, xattrs: dict[str, str] | None = None) -> Tar:
+        return self.add(name, kind=tarfile.DIRTYPE, mode=mode, xattrs=xattrs)
 
     def symlink(self, name: str, target: str) -> Tar:
         return self.add(name, kind=tarfile.SYMTYPE, link=target)

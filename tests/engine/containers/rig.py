@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,10 +82,10 @@ class Rig:
             waiter.close()
             await containers.remove(identity, force=True)
 
-    async def exec(self, ref: str, *cmd: str, **config: object) -> tuple[int | None, str]:
+    async def exec(self, ref: str, *cmd: str, working_dir: str = "") -> tuple[int | None, str]:
         """Exit code and output of an exec."""
         execs = self.services.execs
-        asked = ExecConfig(cmd=cmd, attach_stdout=True, attach_stderr=True, **config)  # type: ignore[arg-type]
+        asked = ExecConfig(cmd=cmd, attach_stdout=True, attach_stderr=True, working_dir=working_dir)
         exec_id = await execs.create(ref, asked)
         client = Client()
         await execs.start(exec_id, hijack=client.hijack)
@@ -118,9 +118,9 @@ class Client:
         self._ours.close()
         return unframe(data) if self.multiplexed else data.decode()
 
-    async def read_until(self, code: object) -> tuple[int | None, str]:
+    async def read_until(self, code: Callable[[], int | None]) -> tuple[int | None, str]:
         output = await self.read()
-        return code(), output  # type: ignore[operator]
+        return code(), output
 
     def close(self) -> None:
         self._ours.close()

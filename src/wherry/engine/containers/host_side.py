@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.host_files import (
@@ -318,13 +319,13 @@ def is_static(path: str) -> bool:
         return False
     if head[:5] != b"\x7fELF\x02":
         return False
-    order = "little" if head[5] == 1 else "big"
-    offset = int.from_bytes(head[32:40], order)  # type: ignore[arg-type] # one of the two literals
-    size = int.from_bytes(head[54:56], order)  # type: ignore[arg-type]
-    count = int.from_bytes(head[56:58], order)  # type: ignore[arg-type]
+    order: Literal["little", "big"] = "little" if head[5] == 1 else "big"
+    offset = int.from_bytes(head[32:40], order)
+    size = int.from_bytes(head[54:56], order)
+    count = int.from_bytes(head[56:58], order)
     for index in range(count):
         start = offset + index * size
-        if int.from_bytes(head[start : start + 4], order) == _PT_INTERP:  # type: ignore[arg-type]
+        if int.from_bytes(head[start : start + 4], order) == _PT_INTERP:
             return False
     return True
 

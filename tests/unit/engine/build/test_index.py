@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,13 @@ def test_a_missing_file_names_the_near_one() -> None:
 
 
 def test_the_digest_knows_content_and_mode_but_no_time_or_owner() -> None:
-    def digest(**changes: object) -> str:
-        fields: dict[str, object] = {"path": "a", "kind": "f", "mode": 0o644, "digest": "1"}
-        index = ContextIndex([Entry(**{**fields, **changes})])  # type: ignore[arg-type]
-        return digest_selections(index.select("COPY", "/"))
+    def digest(entry: Entry) -> str:
+        return digest_selections(ContextIndex([entry]).select("COPY", "/"))
 
-    assert digest() == digest(mtime_ns=5, uid=7, gid=8, offset=9)
-    assert len({digest(), digest(digest="2"), digest(mode=0o600), digest(path="b")}) == 4
+    entry = Entry("a", "f", 0o644, digest="1")
+    assert digest(entry) == digest(replace(entry, mtime_ns=5, uid=7, gid=8, offset=9))
+    others = replace(entry, digest="2"), replace(entry, mode=0o600), replace(entry, path="b")
+    assert len({*map(digest, (entry, *others))}) == 4
 
 
 def test_patterns_take_entries_out() -> None:

@@ -35,43 +35,42 @@ ITEMS = [
 ]
 
 
-def chosen(*, free: int = 1000, **options: object) -> str:
-    """The first letters of the keys, in the order in which they go."""
-    made = PruneOptions(**options)  # type: ignore[arg-type]
-    return "".join(item.key[0] for item in choose(ITEMS, made, free))
+def chosen(options: PruneOptions) -> str:
+    """The first letters of the keys, in the order in which they go; 1000 bytes are free."""
+    return "".join(item.key[0] for item in choose(ITEMS, options, free_bytes=1000))
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, "bca"),
-        ({"all_": True}, "dbca"),
+        (PruneOptions(), "bca"),
+        (PruneOptions(all_=True), "dbca"),
         # a, b, c and e count, 400 bytes; what an image has is not the cache's
-        ({"reserved": 400}, ""),
-        ({"reserved": 399}, "b"),
-        ({"max_used": 250}, "bc"),
-        ({"max_used": 250, "reserved": 300}, "b"),
-        ({"min_free": 1000}, ""),
-        ({"min_free": 1150}, "bc"),
-        ({"min_free": 1150, "reserved": 350}, "b"),
-        ({"min_free": 500, "max_used": 350}, "b"),
-        ({"filters": {"until": ["90m"]}}, "bc"),
-        ({"filters": {"unused-for": ["2h30m"]}}, "b"),
-        ({"filters": {"type": ["exec.cachemount"]}}, "c"),
-        ({"filters": {"type!": ["exec.cachemount"]}}, "ba"),
-        ({"filters": {"id": ["a" * 12]}}, "a"),
-        ({"filters": {"parent": ["a" * 25]}}, "b"),
-        ({"filters": {"description": ["RUN b"]}}, "b"),
-        ({"filters": {"description": ["RUN"]}}, ""),
-        ({"filters": {"description~": ["RUN [ab]"]}}, "ba"),
-        ({"filters": {"shared": []}, "all_": True}, "d"),
-        ({"filters": {"private": ["true"]}, "all_": True}, "bca"),
-        ({"filters": {"inuse": []}}, ""),
-        ({"filters": {"inuse": ["zzz"]}}, ""),
+        (PruneOptions(reserved=400), ""),
+        (PruneOptions(reserved=399), "b"),
+        (PruneOptions(max_used=250), "bc"),
+        (PruneOptions(max_used=250, reserved=300), "b"),
+        (PruneOptions(min_free=1000), ""),
+        (PruneOptions(min_free=1150), "bc"),
+        (PruneOptions(min_free=1150, reserved=350), "b"),
+        (PruneOptions(min_free=500, max_used=350), "b"),
+        (PruneOptions(filters={"until": ["90m"]}), "bc"),
+        (PruneOptions(filters={"unused-for": ["2h30m"]}), "b"),
+        (PruneOptions(filters={"type": ["exec.cachemount"]}), "c"),
+        (PruneOptions(filters={"type!": ["exec.cachemount"]}), "ba"),
+        (PruneOptions(filters={"id": ["a" * 12]}), "a"),
+        (PruneOptions(filters={"parent": ["a" * 25]}), "b"),
+        (PruneOptions(filters={"description": ["RUN b"]}), "b"),
+        (PruneOptions(filters={"description": ["RUN"]}), ""),
+        (PruneOptions(filters={"description~": ["RUN [ab]"]}), "ba"),
+        (PruneOptions(filters={"shared": []}, all_=True), "d"),
+        (PruneOptions(filters={"private": ["true"]}, all_=True), "bca"),
+        (PruneOptions(filters={"inuse": []}), ""),
+        (PruneOptions(filters={"inuse": ["zzz"]}), ""),
     ],
 )
-def test_what_goes(options: dict[str, object], expected: str) -> None:
-    assert chosen(**options) == expected
+def test_what_goes(options: PruneOptions, expected: str) -> None:
+    assert chosen(options) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,6 +85,6 @@ def test_what_goes(options: dict[str, object], expected: str) -> None:
 )
 def test_filters_that_cannot_be(filters: dict[str, list[str]], sentence: str) -> None:
     with pytest.raises(InvalidArgument) as failure:
-        chosen(filters=filters)
+        chosen(PruneOptions(filters=filters))
     assert str(failure.value).startswith("failed to prune build cache: ")
     assert sentence in str(failure.value)
