@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable
 
-    from wherry.cli.terminal import DetachFilter, RawTerminal
+    from wherry.cli.terminal import RawTerminal
     from wherry.client.transport import Stream
+    from wherry.lib.detach import DetachScanner
 else:
     import _signal
 
@@ -95,21 +96,20 @@ class Attachment:
         self.tty = tty
         self.detach_keys = detach_keys
 
-    def make_filter(self) -> DetachFilter | None:
+    def make_scanner(self) -> DetachScanner | None:
         """What finds the detach keys; Docker's own keys if the given ones make no sense."""
         if not (self.stdin and self.tty):
             return None
-        from wherry.cli.terminal import DEFAULT_DETACH_KEYS, DetachFilter, parse_detach_keys
+        from wherry.lib.detach import DEFAULT_DETACH_KEYS, DetachScanner, parse_detach_keys
 
-        keys = DEFAULT_DETACH_KEYS
-        if self.detach_keys:
-            try:
-                keys = parse_detach_keys(self.detach_keys)
-            except ValueError as exc:
-                from wherry.cli.output import line_error
+        try:
+            keys = parse_detach_keys(self.detach_keys)
+        except ValueError as exc:
+            from wherry.cli.output import line_error
 
-                line_error(f"invalid detach escape keys, using default: {exc}")
-        return DetachFilter(keys)
+            line_error(f"invalid detach escape keys, using default: {exc}")
+            keys = DEFAULT_DETACH_KEYS
+        return DetachScanner(keys)
 
 
 def pump(stream: Stream, attachment: Attachment) -> bool:
@@ -118,7 +118,7 @@ def pump(stream: Stream, attachment: Attachment) -> bool:
     poller = select.poll()
     socket = stream.fileno()
     stdin = 0 if attachment.stdin else -1
-    detach = attachment.make_filter()
+    detach = attachment.make_scanner()
     wants_output = attachment.stdout or attachment.stderr
     output = _make_output(attachment)
     pending = b""

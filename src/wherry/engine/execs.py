@@ -42,6 +42,7 @@ from wherry.engine.streams import ClientStream, Hijack
 from wherry.engine.tasks import Tasks
 from wherry.engine.warm import warm_cgroups
 from wherry.lib.blocking import run_blocking
+from wherry.lib.detach import InvalidDetachKeys, parse_detach_keys
 from wherry.lib.ids import new_id
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.model.container import Container, Exec, ExecConfig, ExecId, Status
@@ -56,7 +57,6 @@ from wherry.model.errors import (
 )
 from wherry.runtime import users
 from wherry.runtime.errors import StepError
-from wherry.shim.detach import InvalidDetachKeys, parse_detach_keys
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from wherry.shim.detach import DetachScanner
+from wherry.lib.detach import DetachScanner
 from wherry.shim.loop import LOST, READ, WRITE, Loop, Timer
 
 READ_SIZE = 64 << 10

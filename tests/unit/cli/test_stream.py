@@ -6,65 +6,15 @@ import os
 import socket
 import threading
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.cli.stream import Attachment, Demultiplexer, pump
-from wherry.cli.terminal import DetachFilter, parse_detach_keys
 from wherry.client.transport import Stream
 
 
 def frame(stream: int, data: bytes) -> bytes:
     return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4, "big") + data
-
-
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [
-        ("ctrl-p,ctrl-q", b"\x10\x11"),
-        ("a,b", b"ab"),
-        ("ctrl-a,x", b"\x01x"),
-        ("ctrl-[", b"\x1b"),
-        ("ctrl-@", b"\x00"),
-        ("ctrl-_", b"\x1f"),
-    ],
-)
-def test_detach_keys(text: str, keys: bytes) -> None:
-    assert parse_detach_keys(text) == keys
-
-
-@pytest.mark.parametrize("text", ["", "ctrl-", "ctrl-A", "xx", "a,,b"])
-def test_bad_detach_keys(text: str) -> None:
-    with pytest.raises(ValueError, match="Unknown character"):
-        parse_detach_keys(text)
-
-
-@pytest.mark.parametrize(
-    ("typed", "passed", "detached"),
-    [
-        ([b"hello"], b"hello", False),
-        ([b"\x10\x11"], b"", True),
-        ([b"\x10", b"\x11"], b"", True),
-        ([b"a\x10\x11b"], b"a", True),
-        ([b"\x10", b"x"], b"\x10x", False),
-        ([b"\x10\x10\x11"], b"\x10", True),
-        ([b"\x10\x10x"], b"\x10\x10x", False),
-        ([b"\x11\x10"], b"\x11", False),
-    ],
-)
-def test_the_filter_holds_back_only_what_may_be_the_keys(
-    typed: list[bytes], passed: bytes, *, detached: bool
-) -> None:
-    keys = DetachFilter(b"\x10\x11")
-    out = b""
-    found = False
-    for piece in typed:
-        data, found = keys.feed(piece)
-        out += data
-        if found:
-            break
-    assert (out, found) == (passed, detached)
 
 
 @given(

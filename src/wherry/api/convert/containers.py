@@ -15,6 +15,7 @@ from wherry.api.convert.networks import build_endpoint, parse_endpoint
 from wherry.api.message import encode_json
 from wherry.engine.containers.security import parse_security_options
 from wherry.engine.images.changes import Change
+from wherry.lib.detach import parse_detach_keys
 from wherry.model.container import (
     Container,
     ContainerConfig,
@@ -37,7 +38,6 @@ from wherry.model.views import (
     PathStat,
     WaitResult,
 )
-from wherry.shim.detach import parse_detach_keys
 from wherry.wire import containers as wire
 from wherry.wire.base import to_plain
 from wherry.wire.networks import EndpointSettings

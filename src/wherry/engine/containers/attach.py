@@ -16,9 +16,9 @@ from wherry.engine.containers.requests import AttachOptions, LogOptions
 from wherry.engine.events import Events
 from wherry.engine.shims import Attachment, ShimGone
 from wherry.engine.streams import ClientStream, HangupWatch, Hijack
+from wherry.lib.detach import InvalidDetachKeys, parse_detach_keys
 from wherry.model.container import Status
 from wherry.model.errors import Conflict, InvalidArgument
-from wherry.shim.detach import InvalidDetachKeys, parse_detach_keys
 
 
 class WaitingClient:

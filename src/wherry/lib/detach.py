@@ -8,7 +8,8 @@ from __future__ import annotations
 
 DEFAULT_DETACH_KEYS = b"\x10\x11"  # ctrl-p,ctrl-q
 
-_CONTROL_KEYS = {
+_NAMED_KEYS = {
+    "DEL": 127,
     "ctrl-@": 0,
     **{f"ctrl-{chr(ord('a') + index)}": index + 1 for index in range(26)},
     "ctrl-[": 27,
@@ -29,8 +30,8 @@ def parse_detach_keys(text: str) -> bytes:
         return DEFAULT_DETACH_KEYS
     keys = bytearray()
     for name in text.split(","):
-        if name in _CONTROL_KEYS:
-            keys.append(_CONTROL_KEYS[name])
+        if name in _NAMED_KEYS:
+            keys.append(_NAMED_KEYS[name])
         elif len(name.encode("utf-8", "surrogateescape")) == 1:
             keys += name.encode()
         else:

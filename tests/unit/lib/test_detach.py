@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.shim.detach import DetachScanner, InvalidDetachKeys, parse_detach_keys
+from wherry.lib.detach import DetachScanner, InvalidDetachKeys, parse_detach_keys
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from wherry.shim.detach import DetachScanner, InvalidDetachKeys, parse_detach_ke
         ("ctrl-a,a", b"\x01a"),
         ("ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_", b"\x00\x1b\x1c\x1d\x1e\x1f"),
         ("e", b"e"),
+        ("DEL,x", b"\x7fx"),
     ],
 )
 def test_grammar(text: str, keys: bytes) -> None:
@@ -37,6 +38,25 @@ def feed_all(scanner: DetachScanner, pieces: list[bytes]) -> tuple[bytes, bool]:
         if detached:
             return passed, True
     return passed, False
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed", "detached"),
+    [
+        ([b"hello"], b"hello", False),
+        ([b"\x10\x11"], b"", True),
+        ([b"\x10", b"\x11"], b"", True),
+        ([b"a\x10\x11b"], b"a", True),
+        ([b"\x10", b"x"], b"\x10x", False),
+        ([b"\x10\x10\x11"], b"\x10", True),
+        ([b"\x10\x10x"], b"\x10\x10x", False),
+        ([b"\x11\x10"], b"\x11", False),
+    ],
+)
+def test_only_what_may_be_the_keys_is_held_back(
+    typed: list[bytes], passed: bytes, *, detached: bool
+) -> None:
+    assert feed_all(DetachScanner(b"\x10\x11"), typed) == (passed, detached)
 
 
 @given(st.lists(st.binary(max_size=4).map(lambda data: data.translate(b"abc" + bytes(253)))))
