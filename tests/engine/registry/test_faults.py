@@ -56,11 +56,6 @@ PATIENT = RetryPolicy(max_attempts=30, first_delay_s=0.001, max_delay_s=0.002)
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> FakeImages:
-    return FakeImages(tmp_path / "images")
-
-
-@pytest.fixture
 def stub() -> Iterator[StubRegistry]:
     with running_stub() as running:
         yield running

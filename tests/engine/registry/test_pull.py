@@ -7,8 +7,6 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.harness.fake_images import FakeImages
@@ -32,17 +30,6 @@ from wherry.model.errors import EngineError
 from wherry.model.progress import Progress
 from wherry.registry.auth import Credentials
 from wherry.registry.endpoints import build_registry_config
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[RegistryServer]:
-    with running_registry() as server:
-        yield server
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> FakeImages:
-    return FakeImages(tmp_path / "images")
 
 
 def test_a_pull_says_what_docker_says(registry: RegistryServer, images: FakeImages) -> None:

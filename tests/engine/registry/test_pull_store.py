@@ -21,7 +21,6 @@ from tests.harness.registry import (
     make_image,
     make_index,
     make_layer,
-    running_registry,
 )
 from tests.harness.registry_services import QUICK, sentences
 from tests.harness.stub_registry import Cutter, StubRegistry, random_budgets, running_stub
@@ -105,12 +104,6 @@ def place(tmp_path: Path) -> Place:
     for name in ("root", "run"):
         (tmp_path / name).mkdir()
     return Place(tmp_path / "root", tmp_path / "run")
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[RegistryServer]:
-    with running_registry() as server:
-        yield server
 
 
 @pytest.fixture

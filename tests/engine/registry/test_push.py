@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.harness.fake_images import FakeImages
@@ -34,17 +32,6 @@ from wherry.model.errors import EngineError
 from wherry.model.image import Descriptor, Digest, ImageId
 from wherry.model.progress import Progress
 from wherry.registry.auth import Credentials
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[RegistryServer]:
-    with running_registry() as server:
-        yield server
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> FakeImages:
-    return FakeImages(tmp_path / "images")
 
 
 def keep(images: FakeImages, name: str, image: TestImage) -> None:

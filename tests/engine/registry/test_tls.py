@@ -80,11 +80,6 @@ def registry(authority: Authority) -> Iterator[RegistryServer]:
         yield server
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> FakeImages:
-    return FakeImages(tmp_path / "images")
-
-
 def verified(folder: Path) -> RegistryConfig:
     """As if loopback were not insecure by default: what a registry elsewhere meets."""
 
