@@ -204,7 +204,7 @@ class Lifecycle:
             with_resolver=has_names(record),
             attachments=clients,
             network=record.host_config.network_mode,
-            is_brief=record.host_config.auto_remove,
+            is_brief=record.host_config.auto_remove and bool(clients),  # `run --rm` without -d
             waiters=[spare for waiter in handle.waiters if (spare := waiter.take_spare()) >= 0],
         )
 
