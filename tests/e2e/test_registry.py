@@ -126,6 +126,18 @@ def test_push_mounts_and_others_can_read_it(
     engine.run(client, "rmi", name, copy)
 
 
+def test_a_push_to_nobody_prepares_nothing(engine: Engine, busybox: str, client: str) -> None:
+    engine.run(client, "tag", busybox, "127.0.0.1:1/nobody:1")
+    done = engine.run(client, "push", "127.0.0.1:1/nobody:1", check=False)
+    assert (done.returncode, done.stdout) == (
+        1,
+        "The push refers to repository [127.0.0.1:1/nobody]\n",
+    )
+    refused = "dial tcp 127.0.0.1:1: connect: connection refused"
+    assert done.stderr == f'Get "http://127.0.0.1:1/v2/": {refused}\n'
+    engine.run(client, "rmi", "127.0.0.1:1/nobody:1")
+
+
 def test_a_plain_archive_of_a_pulled_image_changes_no_digest(
     engine: Engine, registry: RegistryServer, client: str, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from wherry.model.oci_image import Index, Manifest, parse_diff_ids, parse_manife
 from wherry.model.progress import Progress
 from wherry.registry.auth import ANONYMOUS, Credentials
 from wherry.registry.client import RegistryClient, Upload
-from wherry.registry.errors import NoCredentials, RegistryFailure, ResponseError
+from wherry.registry.errors import ConnectionFailed, NoCredentials, RegistryFailure, ResponseError
 from wherry.registry.retry import next_delay_s
 
 _MONOLITHIC_BYTES = 64 * 1024
@@ -85,6 +85,15 @@ def translate_push_failure(failure: RegistryFailure) -> EngineError:
     return translate_failure(failure)
 
 
+async def _knock(client: RegistryClient) -> None:
+    try:
+        await client.ping()
+    except ConnectionFailed:
+        raise
+    except RegistryFailure:
+        pass  # it answers; whom it lets in is seen when something is asked of it
+
+
 class Pushes:
     """The push service of one engine."""
 
@@ -114,11 +123,16 @@ class Pushes:
             raise NoLocalTag(reference.familiar_repository)
         if reference.tag and reference.tag not in tags:
             raise NoSuchTag(reference.familiar())
+        client = await self._choose_client(reference, request.credentials)
         for tag in [reference.tag] if reference.tag else tags:
-            await self._push_tag(replace(reference, tag=tag), request, say)
+            await self._push_tag(client, replace(reference, tag=tag), request, say)
 
     async def _push_tag(
-        self, reference: Reference, request: PushRequest, say: Callable[[Progress], None]
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        request: PushRequest,
+        say: Callable[[Progress], None],
     ) -> None:
         target = await self._images.push_target(reference.canonical(), request.platform)
         plan = await self._plan(target)
@@ -126,7 +140,7 @@ class Pushes:
             for blob in plan.blobs:
                 if blob.shown:
                     say(Progress(status="Preparing", id=blob.shown, detail=True))
-            await self._send(plan, reference, request.credentials, say)
+            await self._send(plan, client, reference, say)
             self._sources.remember(
                 reference.repository, [blob.descriptor.digest for blob in plan.blobs]
             )
@@ -149,18 +163,18 @@ class Pushes:
         """A manifest that is no local image's, and its blobs, which the caller protects. Raises EngineError."""
         shown = tuple(_Blob(descriptor=blob, shown="") for blob in blobs)
         plan = _Plan(blobs=shown, manifests=((manifest, body),))
-        await self._send(plan, reference, credentials, lambda _: None)
+        client = await self._choose_client(reference, credentials)
+        await self._send(plan, client, reference, lambda _: None)
         self._sources.remember(reference.repository, [blob.digest for blob in blobs])
 
     async def _send(
         self,
         plan: _Plan,
+        client: RegistryClient,
         reference: Reference,
-        credentials: Credentials,
         say: Callable[[Progress], None],
     ) -> None:
         try:
-            client = await self._choose_client(reference, credentials)
             await run_together(
                 _BlobPush(
                     self._images, self._sources, self._registries, client, reference, say
@@ -181,10 +195,12 @@ class Pushes:
     async def _choose_client(
         self, reference: Reference, credentials: Credentials
     ) -> RegistryClient:
-        clients = await self._registries.clients(reference.domain, credentials, mirrors=False)
-        if len(clients) == 1:
-            return clients[0]
-        client, _ = await self._registries.first_that_answers(clients, lambda client: client.ping())
+        """Who answers at the registry's address: found out before anything is compressed for it."""
+        try:
+            clients = await self._registries.clients(reference.domain, credentials, mirrors=False)
+            client, _ = await self._registries.first_that_answers(clients, _knock)
+        except RegistryFailure as failure:
+            raise translate_push_failure(failure) from failure
         return client
 
     async def _plan(self, target: Descriptor) -> _Plan:
