@@ -1,7 +1,8 @@
 """Files from elsewhere: ADD of URLs and git repositories, remote contexts.
 
-Downloads are kept under ROOT/build-cache/http by URL and asked for again with their ETag, so that the cache
-key of an ADD is the content, as BuildKit's. git is the system's; credentials are never asked for.
+Downloads are kept under ROOT/build-cache/http by their digest, beside a record by URL, and asked for again with their
+ETag, so that the cache key of an ADD is the content, as BuildKit's. A file there never changes: a build that has
+asked for it uses it later. git is the system's; credentials are never asked for.
 """
 
 from __future__ import annotations
@@ -61,8 +62,12 @@ class Fetcher:
     def __init__(self, root: Path) -> None:
         self._folder = root / "build-cache" / "http"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self._folder.glob("*.[0-9a-f]*"):
-            path.unlink(missing_ok=True)  # what an engine that was killed did not finish
+        records = list(self._folder.glob("*.json"))
+        kept = {path.name for path in records}
+        kept |= {_read_record(path).get("digest", "") for path in records}
+        for path in self._folder.iterdir():
+            if path.name not in kept:  # older, or not finished by an engine that was killed
+                path.unlink()
 
     async def get(self, url: str) -> Fetched:
         """The file at a URL. Raises NotFound, Internal, Unavailable."""
@@ -70,8 +75,10 @@ class Fetcher:
 
         self._folder.mkdir(mode=0o700, exist_ok=True)  # prune takes it away
         key = hashlib.sha256(url.encode()).hexdigest()[:32]
-        record_path, path = self._folder / f"{key}.json", self._folder / key
-        known = _read_record(record_path) if path.exists() else {}
+        record_path = self._folder / f"{key}.json"
+        known = _read_record(record_path)
+        if not (self._folder / known.get("digest", "")).is_file():
+            known = {}
         headers = {"User-Agent": "wherry"}
         if known.get("etag"):
             headers["If-None-Match"] = known["etag"]
@@ -82,9 +89,9 @@ class Fetcher:
                 aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
                 session.get(url, headers=headers) as response,
             ):
-                if response.status == 304:
-                    return _fetched(path, known)
-                if response.status >= 400:
+                if response.status == 304 and known:
+                    return self._fetched(known)
+                if response.status >= 300:  # aiohttp has followed what leads elsewhere
                     kind = NotFound if response.status == 404 else Internal
                     raise kind(f"failed to load {url}: invalid response status {response.status}")
                 digest = hashlib.sha256()
@@ -99,15 +106,24 @@ class Fetcher:
                     "name": _file_name(url, response.headers.get("Content-Disposition", "")),
                     "modified": response.headers.get("Last-Modified", ""),
                 }
-            temporary.rename(path)
-            record_path.write_text(json.dumps(record))
+            temporary.rename(self._folder / record["digest"])
+            temporary.write_text(json.dumps(record))
+            temporary.rename(record_path)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise Unavailable(f"no space left on device: {url}") from error
             raise Internal(f"failed to load {url}: {error}") from error
         finally:
             temporary.unlink(missing_ok=True)
-        return _fetched(path, record)
+        return self._fetched(record)
+
+    def _fetched(self, record: Mapping[str, str]) -> Fetched:
+        return Fetched(
+            path=self._folder / record["digest"],
+            digest=record["digest"],
+            name=record["name"],
+            mtime_ns=_parse_http_time(record.get("modified", "")),
+        )
 
     async def find_commit(self, source: GitSource) -> str:
         """The commit that a reference means now. Raises NotSupported, InvalidArgument."""
@@ -166,16 +182,12 @@ def _read_record(path: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in document.items()}
 
 
-def _fetched(path: Path, record: Mapping[str, str]) -> Fetched:
-    modified = record.get("modified", "")
-    mtime_ns = 0
-    if modified:
-        try:
-            parsed = email.utils.parsedate_to_datetime(modified)
-            mtime_ns = int(parsed.timestamp()) * 1_000_000_000
-        except (TypeError, ValueError):
-            mtime_ns = 0
-    return Fetched(path=path, digest=record["digest"], name=record["name"], mtime_ns=mtime_ns)
+def _parse_http_time(text: str) -> int:
+    """In nanoseconds; 0 for what is none."""
+    try:
+        return int(email.utils.parsedate_to_datetime(text).timestamp()) * 1_000_000_000
+    except (TypeError, ValueError):
+        return 0
 
 
 def _file_name(url: str, disposition: str) -> str:
