@@ -112,7 +112,7 @@ class Builder:
             workspace=workspace,
             packer=Packer(images),
             cache=self._cache,
-            flights=Flights(),
+            flights=Flights(workspace.drop),
             contexts=Contexts(workspace, fetcher, self._kept_contexts),
             fetcher=fetcher,
             layouts=Layouts(images),

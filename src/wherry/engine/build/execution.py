@@ -142,7 +142,7 @@ class Runner:
         """
         if not step.argv:
             raise missing_command("")
-        warming = asyncio.get_running_loop().create_task(self._warm(container_id))
+        self._tasks.promise(self._warm(container_id), f"warm the cgroups for {container_id}")
         folder = self._workspace.make()
         prepared = Prepared()
         try:
@@ -167,7 +167,6 @@ class Runner:
             raise
         finally:
             prepared.release()
-            await warming
 
     async def _warm(self, container_id: str) -> None:
         if not self._shims.is_prepared(container_id):

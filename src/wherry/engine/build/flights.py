@@ -28,6 +28,7 @@ class Flight:
 
     task: asyncio.Task[Done]
     waiting: int = 0
+    is_taken: bool = False
     buffer: list[tuple[int, bytes]] = field(default_factory=list)
     buffered: int = 0
     listeners: list[Listener] = field(default_factory=list)
@@ -44,7 +45,9 @@ class Flight:
 class Flights:
     """All of one engine, by cache key."""
 
-    def __init__(self) -> None:
+    def __init__(self, drop: Callable[[Layer], None]) -> None:
+        """`drop` frees a layer that nobody takes."""
+        self._drop = drop
         self._flights: dict[str, Flight] = {}
 
     async def join(
@@ -52,7 +55,7 @@ class Flights:
     ) -> tuple[Done, bool]:
         """Does the step, or waits for who does; answers the result and whether this caller began it.
 
-        When the last caller is cancelled the step is cancelled too, and awaited.
+        When the last caller is cancelled the step is cancelled too, and awaited; what it came to all the same is dropped.
         """
         flight = self._flights.get(key)
         began = flight is None
@@ -63,15 +66,24 @@ class Flights:
         flight.listeners.append(listener)
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task), began
+            done = await asyncio.shield(flight.task)
+            flight.is_taken = True
+            return done, began
         except asyncio.CancelledError:
-            if flight.waiting == 1 and not flight.task.done():
+            if flight.waiting == 1 and not flight.is_taken:
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
+                self._drop_result(flight.task)
             raise
         finally:
             flight.waiting -= 1
             flight.listeners.remove(listener)
+
+    def _drop_result(self, task: asyncio.Task[Done]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            layer = task.result().layer
+            if layer is not None:
+                self._drop(layer)
 
     def _begin(self, key: str, do: Callable[[Listener], Awaitable[Done]]) -> Flight:
         def output(stream: int, data: bytes) -> None:

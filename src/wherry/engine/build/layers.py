@@ -94,6 +94,11 @@ class Workspace:
         """Moves a folder away and frees it in its own time."""
         self._images.collector.discard(folder)
 
+    def drop(self, layer: Layer) -> None:
+        """Frees the folder of the step that made a layer; one that is on disk has none."""
+        if layer.upper is not None:
+            self.discard(layer.upper.parent)
+
     async def trees(self, chain: Chain) -> tuple[Path, ...]:
         """The directories of a chain, topmost first."""
         return await asyncio.to_thread(self._trees, chain)

@@ -288,7 +288,7 @@ class Steps:
             self._services.packer.add(layer, -1 if self.epoch is None else self.epoch)
             diff_id = await layer.wait()
         finally:
-            self._services.workspace.discard(layer.upper.parent)
+            self._services.workspace.drop(layer)
         return replace(done, layer=None if diff_id is None else Layer(diff_id))
 
     async def _do_by_content(
@@ -304,8 +304,8 @@ class Steps:
         content = cachekey.copy_key(before.key, step, f"content:{done.content}")
         found = self._lookup(content, before, no_cache=False)
         if found is not None and HOLLOW not in {layer.diff_id for layer in found.chain.layers}:
-            if began and done.layer is not None and done.layer.upper is not None:
-                self._services.workspace.discard(done.layer.upper.parent)
+            if began and done.layer is not None:
+                self._services.workspace.drop(done.layer)
             record = self._find(content)
             if record is not None:
                 self._services.cache.put(key, record)
