@@ -118,6 +118,22 @@ def test_the_classic_texts(engine: Engine, busybox: str, context: Path) -> None:
     assert build_id(engine, "texts") == before
 
 
+def test_an_image_that_is_new_is_told(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nRUN echo new\n")
+    since = time.time()
+    for name in ("told", "told-again"):
+        build(engine, context, "-t", name)
+    events = engine.docker(
+        *("events", "--since", str(since), "--until", str(time.time()), "--filter", "type=image"),
+        *("--format", "{{.Action}} {{.Actor.Attributes.name}}"),
+    )
+    assert events.splitlines() == [
+        f"create {build_id(engine, 'told')}",
+        "tag told:latest",
+        "tag told-again:latest",
+    ]
+
+
 def test_labels_of_the_command_line(engine: Engine, busybox: str, context: Path) -> None:
     write(context, f"FROM {busybox}\nLABEL a=file\n")
     first = build(engine, context, "-t", "labelled", "--label", "b", "--label", "a=line")
@@ -692,6 +708,8 @@ def test_several_platforms_are_an_index(engine: Engine, context: Path) -> None:
             "FROM busybox\nCOPY --from=127.0.0.1:1/nothing a b\n",
             ["connection refused", "2 | >>> COPY --from=127.0.0.1:1/nothing a b"],
         ),
+        ("\n\n", ["file with no instructions"]),
+        ("", ["the Dockerfile (Dockerfile) cannot be empty"]),
         ("FROM busybox\nUSER nobody-here\nRUN true\n", ["unable to find user nobody-here"]),
         ("FROM busybox\nCOPY --chown=nope real /\n", ["no such user: nope"]),
         ("FROM busybox\nCOPY --chmod=9 real /\n", ["invalid chmod parameter"]),

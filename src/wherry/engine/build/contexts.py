@@ -202,7 +202,7 @@ class Contexts:
             text = context.read("dockerfile")
         if text is None:
             raise InvalidArgument(f"Cannot locate specified Dockerfile: {options.dockerfile}")
-        if not text.strip():
+        if not text:
             raise InvalidArgument(f"the Dockerfile ({options.dockerfile}) cannot be empty")
         return text
 

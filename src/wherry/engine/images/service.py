@@ -574,7 +574,11 @@ class Images:
         The layers of `base` keep the form in which they came; it does not become the image's parent, as
         with BuildKit: its last name takes it away.
         """
-        return await making.make_image(self, config, base=base, keep=keep)
+        known = {record.id for record in self.catalog.images()}
+        image = await making.make_image(self, config, base=base, keep=keep)
+        if keep and image.id not in known:
+            self.publish("create", image.id, image.id)
+        return image
 
     async def portable_layers(
         self, diff_ids: Sequence[Digest], compression: Compression = GZIP
