@@ -199,6 +199,46 @@ def test_names_of_one_image_in_two_forms_keep_theirs(
     engine.run(client, "rmi", *names.values())
 
 
+def test_an_index_comes_from_an_archive_with_its_attestations(
+    engine: Engine, registry: RegistryServer, client: str, tmp_path: Path
+) -> None:
+    several = [(runnable(), "amd64", ""), (runnable(architecture="arm64"), "arm64", "")]
+    statement = b'{"_type":"https://in-toto.io/Statement/v0.1"}'
+    config = json.dumps({"os": "unknown", "rootfs": {"diff_ids": [digest_of(statement)]}}).encode()
+    manifest = json.loads(several[0][0].manifest)
+    manifest["config"] |= {"digest": digest_of(config), "size": len(config)}
+    manifest["layers"] = [
+        {
+            "mediaType": "application/vnd.in-toto+json",
+            "digest": digest_of(statement),
+            "size": len(statement),
+        }
+    ]
+    attestation = replace(
+        several[0][0],
+        manifest=json.dumps(manifest).encode(),
+        blobs={digest_of(config): config, digest_of(statement): statement},
+    )
+    index = json.loads(make_index([*several, (attestation, "unknown", "")]))
+    index["manifests"][2]["platform"]["os"] = "unknown"
+    path, name = f"e2e/attested-{client}", f"{registry.host}/e2e/attested-{client}:v1"
+    for image in (several[0][0], several[1][0], attestation):
+        registry.put_image(path, image.digest, image)
+    registry.put_manifest(path, "v1", OCI_INDEX, json.dumps(index).encode())
+    archives = [tmp_path / "first", tmp_path / "second"]
+    source = ("--all", "--src-tls-verify=false", f"docker://{name}")
+    argv = ["skopeo", "copy", "-q", *source, f"oci-archive:{archives[0]}:{name}"]
+    subprocess.run(argv, check=True)
+    for number, archive in enumerate(archives):
+        engine.run(client, "load", "-i", str(archive))
+        engine.run(client, "save", "-o", str(archives[1]), name)
+        copy = f"{registry.host}/e2e/attested-{client}-{number}:v1"
+        engine.run(client, "tag", name, copy)
+        pushed = f"digest: {digest_of(json.dumps(index).encode())} "
+        assert pushed in engine.run(client, "push", copy).stdout
+        engine.run(client, "rmi", name, copy)
+
+
 def test_login_and_logout(engine: Engine, client: str) -> None:
     with running_registry(password=True) as server:
         server.put_image("e2e/secret", "v1", runnable())

@@ -39,6 +39,7 @@ from wherry.model.oci_image import (
     MANIFEST_TYPES,
     OCI_CONFIG,
     Index,
+    Manifest,
     parse_image_manifest,
     parse_index,
     parse_manifest,
@@ -194,7 +195,7 @@ class _Archive:
         known: list[_Plan] = []
         said: set[bytes] = set()
         if self._find("index.json") is not None:
-            known = [plan for plan in self._oci_images() if plan]
+            known = self._oci_images()
         for entry in entries:
             if not isinstance(entry, dict):
                 raise BadContent("manifest.json: expected objects")
@@ -230,21 +231,23 @@ class _Archive:
         return _Plan(config, tuple(layers), get_strings(entry, "RepoTags"))
 
     def _oci_plans(self) -> Iterator[_Plan]:
-        plans = [plan for plan in self._oci_images() if plan is not None]
+        plans = self._oci_images()
         if not plans:
             raise BadContent("the archive holds no images")
         yield from plans
 
-    def _oci_images(self) -> Iterator[_Plan | None]:
-        """What index.json leads to, indexes in it included."""
+    def _oci_images(self) -> list[_Plan]:
+        """What index.json leads to, indexes in it included; attestations come with what they attest."""
+        plans: list[_Plan] = []
+        beside: dict[Digest, list[tuple[Digest, _Member]]] = {}
         pending: list[tuple[Descriptor, tuple[tuple[Descriptor, bytes], ...]]] = [
             (entry, ()) for entry in parse_index(self._read("index.json")).entries
         ]
         while pending:
             descriptor, indexes = pending.pop(0)
             name = self._blob(descriptor.digest)
-            if descriptor.artifact_type or self._find(name) is None:
-                continue  # an attestation, or a platform that was left out when saving
+            if self._find(name) is None:
+                continue  # a platform that was left out when saving
             data = self._read(name)
             if digest_of(data) != descriptor.digest:
                 raise BadContent(f"{name} does not match its digest")
@@ -254,13 +257,30 @@ class _Archive:
                 above = (*indexes, (descriptor, data))
                 pending += [(below, above) for below in parse_index(data).entries]
             elif descriptor.media_type in MANIFEST_TYPES or not descriptor.media_type:
-                plan = self._oci_plan(indexes[0][0] if indexes else descriptor, data)
-                yield replace(plan, indexes=indexes) if plan is not None else None
+                manifest = parse_image_manifest(data)
+                top = indexes[0][0] if indexes else descriptor
+                if _is_attestation(descriptor, manifest, has_siblings=bool(indexes)):
+                    beside.setdefault(top.digest, []).extend(
+                        [(descriptor.digest, self._get(name)), *self._blobs_of(manifest)]
+                    )
+                elif plan := self._oci_plan(top, data):
+                    plans.append(replace(plan, indexes=indexes))
+        return [
+            replace(plan, blobs=(*plan.blobs, *beside.get(plan.indexes[0][0].digest, ())))
+            if plan.indexes
+            else plan
+            for plan in plans
+        ]
+
+    def _blobs_of(self, manifest: Manifest) -> Iterator[tuple[Digest, _Member]]:
+        """The config and layers that are here."""
+        for digest in (manifest.config.digest, *(layer.digest for layer in manifest.layers)):
+            member = self._find(self._blob(digest))
+            if member is not None:
+                yield digest, member
 
     def _oci_plan(self, named: Descriptor, data: bytes) -> _Plan | None:
         manifest = parse_image_manifest(data)
-        if any("in-toto" in layer.media_type for layer in manifest.layers):
-            return None
         if self._find(self._blob(manifest.config.digest)) is None:
             return None
         config = self._read(self._blob(manifest.config.digest))
@@ -381,6 +401,14 @@ class _Loader:
             os.fsync(file.fileno())
         self._content.adopt(digest, member.path)
         sync_folder(self._content.path(digest).parent)
+
+
+def _is_attestation(descriptor: Descriptor, manifest: Manifest, *, has_siblings: bool) -> bool:
+    """Of BuildKit: for no platform, about another manifest of the same index."""
+    if any("in-toto" in layer.media_type for layer in manifest.layers):
+        return True
+    is_for_none = descriptor.platform is not None and descriptor.platform.os == "unknown"
+    return has_siblings and (is_for_none or bool(descriptor.artifact_type))
 
 
 def _clean_name(name: str) -> str:

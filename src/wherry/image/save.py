@@ -35,7 +35,7 @@ _PIECE = 1 << 20
 class SavedImage:
     """One image to save: its manifest, what it is called, when it was made (seconds).
 
-    When the name means an index, `index` is that, `index_blobs` what it and indexes in it are, `platforms` its other images.
+    When the name means an index, `index` is that, `index_blobs` what it, the indexes in it and its attestations are, `platforms` its other images.
     """
 
     descriptor: Descriptor

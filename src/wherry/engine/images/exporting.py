@@ -23,7 +23,7 @@ from wherry.image.save import SavedImage, build_layout, build_members
 from wherry.lib.blocking import run_blocking
 from wherry.lib.jsonvalue import JsonValue
 from wherry.model.errors import InvalidArgument, NoSuchImage, NotFound
-from wherry.model.image import Descriptor, Digest, Image, Platform
+from wherry.model.image import Descriptor, Digest, Image, ImageId, Platform
 from wherry.model.oci_image import (
     INDEX_TYPES,
     OCI_CONFIG,
@@ -180,8 +180,9 @@ def _saved(image: Image, found: tuple[Descriptor, Manifest]) -> SavedImage:
 async def _walk(
     images: Images, target: Descriptor
 ) -> tuple[tuple[Digest, ...], dict[str, tuple[Descriptor, Manifest]]]:
-    """The indexes that are here, from the outermost down, and their whole manifests by image."""
+    """The indexes and attestations that are here, the outermost first, and the whole manifests by image."""
     indexes: list[Digest] = []
+    besides: list[Digest] = []
     manifests: dict[str, tuple[Descriptor, Manifest]] = {}
     pending = [target]
     while pending:
@@ -191,8 +192,12 @@ async def _walk(
                 indexes.append(descriptor.digest)
                 pending += parse_index(await images.read_blob(descriptor.digest)).entries
         elif manifest := await _read_whole(images, descriptor):
-            manifests.setdefault(manifest.config.digest, (descriptor, manifest))
-    return tuple(indexes), manifests
+            if images.catalog.find(ImageId(manifest.config.digest)) is not None:
+                manifests.setdefault(manifest.config.digest, (descriptor, manifest))
+            elif images.has_blob(manifest.config.digest):  # an attestation
+                layers = [layer.digest for layer in manifest.layers]
+                besides += [descriptor.digest, manifest.config.digest, *layers]
+    return tuple(dict.fromkeys([*indexes, *besides])), manifests
 
 
 async def _read_whole(images: Images, descriptor: Descriptor) -> Manifest | None:
