@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import time
@@ -46,14 +45,13 @@ from wherry.api.router import (
     split_version,
 )
 from wherry.engine.streams import ClientStream
-from wherry.model.errors import EngineError
+from wherry.model.errors import FULL_DISK, EngineError
 
 logger = logging.getLogger(__name__)
 
 _BACKLOG_LIMIT = 64 << 10
 _HEAD_TIMEOUT_S = 60.0
 _LINGER_S = 5.0
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _DATE = [0, b""]
 
@@ -121,7 +119,9 @@ class Application:
         except ClientGone:
             raise
         except Exception as exc:  # an edge: a bad request must not end the engine
-            if isinstance(exc, OSError) and exc.errno in _FULL:  # a state of the machine, no bug
+            if (
+                isinstance(exc, OSError) and exc.errno in FULL_DISK
+            ):  # a state of the machine, no bug
                 logger.error("%s %s: %s", request.method, request.path, exc)
                 what = f"write {exc.filename}: " if exc.filename else ""
                 return error_response(500, f"{what}{os.strerror(exc.errno or 0).lower()}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import secrets
@@ -58,14 +57,13 @@ from wherry.engine.tasks import run_together
 from wherry.image.config import descriptor_json
 from wherry.image.reference import Reference, parse_reference
 from wherry.lib.jsonvalue import JsonObject, JsonValue
-from wherry.model.errors import EngineError, Internal, InvalidArgument, NoSpace, NotFound
+from wherry.model.errors import FULL_DISK, EngineError, Internal, InvalidArgument, NoSpace, NotFound
 from wherry.model.image import Descriptor, Image
 
 logger = logging.getLogger(__name__)
 
 MAX_HISTORY = 50
 MAX_LOG = 64 << 10
-FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 MIN_SECRET = 4  # shorter lines are not told from other text
 
 
@@ -170,7 +168,7 @@ class Builder:
             status, error_text = "cancelled", CANCELLED
             raise
         except OSError as error:
-            failure = NoSpace(error) if error.errno in FULL else Internal(str(error))
+            failure = NoSpace(error) if error.errno in FULL_DISK else Internal(str(error))
             error_text = str(failure)
             raise failure from error
         except EngineError as error:

@@ -19,6 +19,10 @@ The mapping to statuses is one table in `wherry.api.errors`.
 
 from __future__ import annotations
 
+import errno
+
+FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))  # of a system's error
+
 
 class EngineError(Exception):
     """Base of everything that the engine reports to a client; `str(error)` is the sentence."""

@@ -21,8 +21,6 @@ from wherry.model.image import Descriptor, Digest
 from wherry.model.oci_image import CACHE_CONFIG
 from wherry.registry.auth import Credentials
 
-LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-
 
 class CacheExporter:
     """Writes the cache of a build. The caller is `images.building`."""

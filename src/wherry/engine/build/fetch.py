@@ -8,7 +8,6 @@ asked for it uses it later. git is the system's; credentials are never asked for
 from __future__ import annotations
 
 import email.utils
-import errno
 import hashlib
 import json
 import os
@@ -20,7 +19,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from wherry.lib.program import ProgramFailed, ProgramMissing, run_program
-from wherry.model.errors import Internal, InvalidArgument, NotFound, NotSupported, Unavailable
+from wherry.model.errors import (
+    FULL_DISK,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    NotSupported,
+    Unavailable,
+)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 600.0
@@ -110,7 +116,7 @@ class Fetcher:
             temporary.write_text(json.dumps(record))
             temporary.rename(record_path)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            if isinstance(error, OSError) and error.errno in FULL_DISK:
                 raise Unavailable(f"no space left on device: {url}") from error
             raise Internal(f"failed to load {url}: {error}") from error
         finally:

@@ -29,7 +29,7 @@ from wherry.image.layer.record import LayerRecord
 from wherry.image.snapshot.stubs import find_directory, set_attributes
 from wherry.lib.jsonvalue import JsonValue, get_str
 from wherry.lib.program import WorkerError, WorkerPool
-from wherry.model.errors import Internal, InvalidArgument, NoSpace
+from wherry.model.errors import FULL_DISK, Internal, InvalidArgument, NoSpace
 from wherry.model.image import Digest
 
 
@@ -320,7 +320,7 @@ class Transfers:
 def _copy_failure(error: WorkerError) -> Exception:
     if error.kind in {"CopyError", "TarError", "StreamError"}:
         return StepFailed(str(error))
-    if error.errno == 28:
+    if error.errno in FULL_DISK:
         return NoSpace(error)
     return Internal(f"copy: {error}")
 

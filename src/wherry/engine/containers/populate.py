@@ -16,7 +16,7 @@ from wherry.kernel import syscalls
 from wherry.kernel.consts import RESOLVE
 from wherry.lib.jsonvalue import JsonObject, get_str, get_strings
 from wherry.lib.program import WorkerError, run_worker
-from wherry.model.errors import Internal, InvalidArgument, Unavailable
+from wherry.model.errors import FULL_DISK, Internal, InvalidArgument, Unavailable
 from wherry.model.image import RootMount
 from wherry.runtime.root import OverlayRoot, open_root
 
@@ -97,7 +97,7 @@ async def populate_volume(
             ) from error
         if error.errno == errno.ENOTDIR:
             raise InvalidArgument(f"source {destination} is not directory") from error
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL_DISK:
             raise Unavailable(f"no space left on device: copy {destination}: {error}") from error
         raise Internal(f"copy {destination} of the image to its volume: {error}") from error
 

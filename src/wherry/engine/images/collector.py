@@ -20,6 +20,7 @@ from pathlib import Path
 from wherry.image.content import ContentStore, remove_tree
 from wherry.image.layer.store import LayerStore
 from wherry.lib.blocking import start_blocking
+from wherry.model.errors import FULL_DISK
 from wherry.model.image import Digest
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Collector:
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno in FULL_DISK:
                 target = path  # there is no room for another name of it
             elif error.errno == errno.EXDEV:
                 # It lies in memory (`image.snapshot.uppers`), in the folder of its snapshot.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 
 from wherry.image.content import BadContent
 from wherry.lib.jsonvalue import JsonValue
 from wherry.lib.program import Pool, WorkerError, WorkerPool, run_worker
-from wherry.model.errors import Internal, InvalidArgument, NoSpace
+from wherry.model.errors import FULL_DISK, Internal, InvalidArgument, NoSpace
 
 _BAD_CONTENT = frozenset(
     (
@@ -46,6 +45,6 @@ async def run_image_worker(
             raise BadContent(str(error)) from error
         if error.kind == "InvalidArgument":
             raise InvalidArgument(str(error)) from error
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL_DISK:
             raise NoSpace(error) from error
         raise Internal(str(error)) from error

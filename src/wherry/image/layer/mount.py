@@ -21,6 +21,7 @@ from wherry.kernel import syscalls
 from wherry.kernel.consts import AT_FDCWD, FSCONFIG, MNT, MOUNT_ATTR, MOVE_MOUNT
 from wherry.lib.tar.reader import TarReader
 from wherry.lib.tar.writer import TarWriter
+from wherry.model.errors import FULL_DISK
 
 INDEX_NAME = "index.erofs"
 TAR_NAME = "layer.tar"
@@ -92,7 +93,7 @@ def find_mounter(scratch: Path) -> Mounter | None:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as folder:
             return next((way for way in candidates if _works(way, Path(folder))), None)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in FULL_DISK:
             raise
         return mount_either if candidates else None
 

@@ -6,7 +6,6 @@ without whiteouts or attributes. What containers write is then on a tmpfs below 
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from wherry.image.layer.mount import unmount
 from wherry.kernel import syscalls
 from wherry.kernel.consts import MS, OVERLAYFS_SUPER_MAGIC
+from wherry.model.errors import FULL_DISK
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def can_carry_upper(scratch: Path) -> bool:
     try:
         return _try_upper(scratch)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in FULL_DISK:
             raise
     # The disk is full: the kind of file system has to do.
     fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -97,7 +97,7 @@ def _try_upper(scratch: Path) -> bool:
         try:
             (folder / "mounted/file").touch()
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno in FULL_DISK:
                 raise
             return False
         finally:
