@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wherry.build.instructions.run_mount import RunMount
 from wherry.build.plan import RunStep
-from wherry.engine.build.mounts import Prepared, absolute, bind
+from wherry.engine.build.mounts import StepMounts, absolute, bind
 from wherry.engine.build.records import StepFailed
 
 _TARGET = "/run/buildkit/ssh_agent.{}"
@@ -27,7 +27,7 @@ _FAILURE = b"\0\0\0\1\5"
 
 
 async def prepare_agents(
-    step: RunStep, agents: Mapping[str, str], folder: Path, prepared: Prepared
+    step: RunStep, agents: Mapping[str, str], folder: Path, prepared: StepMounts
 ) -> None:
     """Sockets below `folder`, until `prepared` is released. Raises StepFailed."""
     count = 0

@@ -24,7 +24,7 @@ from wherry.engine.build.agents import prepare_agents
 from wherry.engine.build.layers import Chain, Layer, Workspace
 from wherry.engine.build.mounts import (
     CacheFolders,
-    Prepared,
+    StepMounts,
     absolute,
     bind,
     clear_mounts,
@@ -144,7 +144,7 @@ class Runner:
             raise missing_command("")
         self._tasks.promise(self._warm(container_id), f"warm the cgroups for {container_id}")
         folder = self._workspace.make()
-        prepared = Prepared()
+        prepared = StepMounts()
         try:
             root = await self._workspace.writable(chain, folder, stubs=True)
             await self._prepare(step, folder, sources, options, prepared)
@@ -221,7 +221,7 @@ class Runner:
         record: Container,
         root: RootMount,
         folder: Path,
-        prepared: Prepared,
+        prepared: StepMounts,
         output: Output,
     ) -> tuple[int, str]:
         self._journal.put(record.id, RunningStep(container_id=record.id))
@@ -320,7 +320,7 @@ class Runner:
         (folder / "hostname").write_text(f"{HOST_NAME}\n")
 
     def _specification(
-        self, step: RunStep, record: Container, folder: Path, prepared: Prepared
+        self, step: RunStep, record: Container, folder: Path, prepared: StepMounts
     ) -> JsonObject:
         devices, rules = container_devices(record.host_config)
         oci = build_spec(
@@ -350,7 +350,7 @@ class Runner:
         folder: Path,
         sources: Sources,
         options: BuildOptions,
-        prepared: Prepared,
+        prepared: StepMounts,
     ) -> None:
         place = self._run / folder.name
         for number, mount in enumerate(step.mounts):
@@ -388,7 +388,7 @@ class Runner:
         scratch: Path,
         *,
         read_only: bool,
-        prepared: Prepared,
+        prepared: StepMounts,
     ) -> str:
         trees = await self._trees(source, scratch)
         root = RootMount(lowers=trees)

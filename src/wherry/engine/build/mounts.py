@@ -37,7 +37,7 @@ _INSIDE = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 
 
 @dataclass(slots=True)
-class Prepared:
+class StepMounts:
     """What a specification gets, and what to undo afterwards."""
 
     mounts: list[JsonValue] = field(default_factory=list)
@@ -121,7 +121,7 @@ class CacheFolders:
     async def take(
         self,
         mount: RunMount,
-        prepared: Prepared,
+        prepared: StepMounts,
         new: Path,
         fill: Callable[[Path], Awaitable[None]] | None,
     ) -> Path:
@@ -157,7 +157,7 @@ class CacheFolders:
     def _lock_of(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def _lock(self, name: str, prepared: Prepared) -> None:
+    async def _lock(self, name: str, prepared: StepMounts) -> None:
         lock = self._lock_of(name)
         await lock.acquire()
         prepared.locks.append(lock)
@@ -228,7 +228,7 @@ def tmpfs(mount: RunMount, target: str) -> JsonObject:
 
 
 def prepare_secrets(
-    step: RunStep, secrets: Mapping[str, bytes], folder: Path, prepared: Prepared
+    step: RunStep, secrets: Mapping[str, bytes], folder: Path, prepared: StepMounts
 ) -> None:
     """Secrets as files of a tmpfs, or as variables. Raises StepFailed. Blocking, but short."""
     ready = False
@@ -258,7 +258,7 @@ def prepare_secrets(
         prepared.targets.append(target)
 
 
-def prepare_files(step: RunStep, folder: Path, prepared: Prepared) -> None:
+def prepare_files(step: RunStep, folder: Path, prepared: StepMounts) -> None:
     """Here-documents with a first line `#!`, as programs."""
     if not step.files:
         return

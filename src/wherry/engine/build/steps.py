@@ -33,7 +33,7 @@ from wherry.engine.build.records import (
     StepStarted,
 )
 from wherry.engine.build.result import StageResult
-from wherry.engine.build.transfer import Prepared, Source, Transfers
+from wherry.engine.build.transfer import PreparedCopy, Source, Transfers
 from wherry.engine.clock import format_time, now
 from wherry.engine.images import Images
 from wherry.lib.ids import new_id
@@ -225,7 +225,7 @@ class Steps:
         step: CopyStep,
         number: int,
         before: StageResult,
-        prepared: Prepared,
+        prepared: PreparedCopy,
         *,
         no_cache: bool,
     ) -> Solved:
@@ -278,7 +278,7 @@ class Steps:
             created=self._now(record.created),
         )
 
-    async def _copy_apart(self, step: CopyStep, prepared: Prepared) -> Done:
+    async def _copy_apart(self, step: CopyStep, prepared: PreparedCopy) -> Done:
         """A copy onto nothing, packed at once: many chains may have it, and none waits for it."""
         done = await self._services.transfers.copy(step, None, prepared, self.epoch)
         layer = done.layer

@@ -53,7 +53,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedCopy:
     """A COPY or ADD with its sources found; `key` stands for their content."""
 
     jobs: tuple[dict[str, JsonValue], ...]
@@ -84,11 +84,11 @@ class Transfers:
         await self._copiers.close()
         await self._writers.close()
 
-    async def prepare(self, step: CopyStep, source: Source, epoch: int | None) -> Prepared:
+    async def prepare(self, step: CopyStep, source: Source, epoch: int | None) -> PreparedCopy:
         """Finds the sources. Raises NoSuchFile, StepFailed, InvalidArgument."""
         keyword = "ADD" if step.is_add else "COPY"
         if source.chain is not None:
-            return Prepared(
+            return PreparedCopy(
                 jobs=(),
                 key=source.key,
                 tree=source.chain,
@@ -125,7 +125,7 @@ class Transfers:
         )
         digest = hashlib.sha256(digest_selections(selections).encode())
         digest.update("\0".join([*keys, "" if epoch is None else str(epoch)]).encode())
-        return Prepared(jobs=tuple(jobs), key=digest.hexdigest())
+        return PreparedCopy(jobs=tuple(jobs), key=digest.hexdigest())
 
     def _select(
         self, step: CopyStep, keyword: str, context: BuildContext, path: str
@@ -185,7 +185,7 @@ class Transfers:
         return job, f"git\0{source.url}\0{commit}\0{source.folder}"
 
     async def copy(
-        self, step: CopyStep, chain: Chain | None, prepared: Prepared, epoch: int | None
+        self, step: CopyStep, chain: Chain | None, prepared: PreparedCopy, epoch: int | None
     ) -> Done:
         """Does it, into a new upper directory; without a chain, onto nothing. Raises StepFailed."""
         folder = self._workspace.make()
@@ -224,7 +224,7 @@ class Transfers:
             raise
 
     async def _write_layer(
-        self, step: CopyStep, chain: Chain, prepared: Prepared, folder: Path, epoch: int | None
+        self, step: CopyStep, chain: Chain, prepared: PreparedCopy, folder: Path, epoch: int | None
     ) -> Done | None:
         """The copy as a layer at once; None when it is not plain enough."""
         root = await self._workspace.read_only(chain, folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from wherry.build.instructions.run_mount import RunMount
 from wherry.build.plan import SCRATCH, RunStep
 from wherry.engine.build.agents import prepare_agents
-from wherry.engine.build.mounts import Prepared
+from wherry.engine.build.mounts import StepMounts
 
 LIST, LOCK = b"\0\0\0\1\x0b", b"\0\0\0\1\x16"
 EMPTY, FAILURE = b"\0\0\0\5\x0c\0\0\0\0", b"\0\0\0\1\5"
@@ -36,7 +36,7 @@ def test_a_step_has_so_many_connections_and_no_more(tmp_path: Path) -> None:
         writer.close()
 
     async def main() -> None:
-        prepared = Prepared()
+        prepared = StepMounts()
         agent = await asyncio.start_unix_server(answer, tmp_path / "agent")
         await prepare_agents(
             STEP, {"default": str(tmp_path / "agent")}, tmp_path / "step", prepared

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wherry.build.instructions.run_mount import RunMount
-from wherry.engine.build.mounts import CacheFolders, Prepared
+from wherry.engine.build.mounts import CacheFolders, StepMounts
 
 Walk = Iterator[tuple[str, list[str], list[str]]]
 LAST = "f" * 32
@@ -33,8 +33,8 @@ def walking(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading
     return begun, go
 
 
-async def take(folders: CacheFolders, scratch: Path) -> Prepared:
-    prepared = Prepared()
+async def take(folders: CacheFolders, scratch: Path) -> StepMounts:
+    prepared = StepMounts()
     mount = RunMount(type="cache", target="/c", id="one", sharing="shared")
     await folders.take(mount, prepared, scratch / "new", None)
     return prepared
