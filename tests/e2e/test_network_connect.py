@@ -103,6 +103,45 @@ def test_link_local_addresses_are_given_too(engine: Engine, busybox: str, contai
     assert "invalid link local IP address: 169.253.5.5" in refused.stderr
 
 
+def test_interfaces_have_the_names_and_settings_that_were_asked_for(
+    engine: Engine, busybox: str, container: str
+) -> None:
+    named = "driver-opt=com.docker.network.endpoint.ifname"
+    sysctls = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME"
+    prefix = "com.docker.network.container_iface_prefix=lan"
+    engine.docker("network", "create", "--opt", prefix, "n3")
+    shown = ("sh", "-c", "ls /sys/class/net; cat /proc/sys/net/ipv4/conf/*/log_martians")
+    nets = (f"name=n1,{named}=web0,driver-opt={sysctls}.log_martians=1", "n2", "n3")
+    try:
+        before = engine.docker("run", "--rm", "--net", "n1", busybox, *shown).split()
+        for _ in range(3):  # more than a slot may be made ahead of
+            done = engine.docker("run", "--rm", *(f"--net={net}" for net in nets), busybox, *shown)
+            # all, default, eth0, lan0, lo, web0
+            assert done.split() == ["eth0", "lan0", "lo", "web0", *"000001"]
+        assert before == ["eth0", "lo", *"0000"]
+        option = ("--driver-opt", f"{named.removeprefix('driver-opt=')}=data")
+        more = ("--driver-opt", f"{sysctls}.log_martians=1")
+        engine.docker("network", "connect", *option, *more, "n1", container)
+        engine.docker("network", "connect", "n3", container)
+        assert interfaces(engine, container) == ["data", "eth0", "lan0", "lo"]
+        martians = "/proc/sys/net/ipv4/conf/data/log_martians"
+        assert engine.docker("exec", container, "cat", martians) == "1"
+        taken = engine.run("docker", "network", "connect", *option, "n2", container, check=False)
+        assert "interface is there already" in taken.stderr
+        engine.docker("network", "disconnect", "n1", container)
+        assert interfaces(engine, container) == ["eth0", "lan0", "lo"]
+        engine.docker("network", "disconnect", "n3", container)
+        wrong = (f"--net=name=n1,driver-opt={sysctls}.nonesuch=1", busybox, "true")
+        refused = engine.run("docker", "run", "--rm", *wrong, check=False)
+        assert (
+            "unable to write '1' to '/proc/sys/net/ipv4/conf/eth0/nonesuch': no such file"
+            in refused.stderr
+        )
+    finally:
+        engine.docker("network", "disconnect", "-f", "n3", container, check=False)
+        engine.docker("network", "rm", "n3")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

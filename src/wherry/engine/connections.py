@@ -17,6 +17,7 @@ from wherry.engine.containers.host_files import build_resolv_conf, edit_hosts, r
 from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.state import ALIVE
+from wherry.engine.endpoints import interface_name, interface_prefix
 from wherry.engine.networks import NOT_HOST_MODE, Networks
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
@@ -183,8 +184,9 @@ class Connections:
             container_id=record.id, host_name=values.host_name, mac=endpoint.mac_address
         )
         self._journal.put(record.id, joining)
+        wanted = {"name": interface_name(config), "prefix": interface_prefix(network)}
         try:
-            await self._run(record, "attach", _describe(values))
+            await self._run(record, "attach", {**_describe(values), **wanted})
         except BaseException:
             await self._networks.disconnect(record, network.id)
             await run_blocking(_delete_link, values.host_name)
@@ -296,6 +298,7 @@ def _describe(values: InterfaceValues) -> dict[str, JsonValue]:
         "mtu": values.mtu,
         "addresses": list(values.addresses),
         "gateway": values.gateway,
+        "sysctls": list(values.sysctls),
     }
 
 

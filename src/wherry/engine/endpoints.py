@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 
 from wherry.model.container import EndpointConfig
 from wherry.model.errors import InvalidArgument
 from wherry.model.network import Ipam, Network
+from wherry.runtime.interface import free_name
 
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 _NO_ALIASES = "network-scoped alias is supported only for containers in user defined networks"
@@ -16,6 +18,10 @@ _NO_SUBNET = (
     "user specified IP address is supported only when connecting to networks with user configured"
     " subnets"
 )
+_IFNAME = "com.docker.network.endpoint.ifname"
+_SYSCTLS = "com.docker.network.endpoint.sysctls"
+_IFACE_PREFIX = "com.docker.network.container_iface_prefix"
+_INTERFACE = re.compile(r"(?!\.{1,2}\Z)[^/:\s]{1,15}\Z")
 
 
 def check_endpoint(
@@ -47,6 +53,15 @@ def _complain(config: EndpointConfig, name: str, network: Network | None) -> Ite
     for text in config.link_local_ips:
         if text and not _is_given(text):
             yield f"invalid link-local IP address: {text}"
+    for text in config.driver_opts.get(_SYSCTLS, "").split(","):
+        if text and not _is_sysctl(text):
+            yield (
+                f"unrecognised network interface sysctl '{text}'; represent 'net.X.Y.ethN.Z=V' as"
+                " 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            )
+    interface = interface_name(config)
+    if interface and not _INTERFACE.match(interface):
+        yield f"invalid interface name: {interface}"
     if network is not None and asked:
         if network.predefined or not network.has_own_subnet:
             yield _NO_SUBNET
@@ -54,6 +69,53 @@ def _complain(config: EndpointConfig, name: str, network: Network | None) -> Ite
             for address in asked:
                 if _is_given(address) and not _is_within(network.ipam, address):
                     yield f"no configured subnet or ip-range contain the IP address {address}"
+
+
+def interface_name(config: EndpointConfig) -> str:
+    """The name that an endpoint's interface is to have in the container, or ""."""
+    return config.driver_opts.get(_IFNAME, "")
+
+
+def interface_prefix(network: Network) -> str:
+    """What the names of interfaces on the network begin with where no name is asked for."""
+    return network.options.get(_IFACE_PREFIX, "") or "eth"
+
+
+def name_interfaces(
+    networks: Mapping[str, EndpointConfig], find: Callable[[str], Network]
+) -> dict[str, str]:
+    """The names of a container's interfaces by network. Raises InvalidArgument, NoSuchNetwork."""
+    names = {network: interface_name(config) for network, config in networks.items()}
+    taken = [name for name in names.values() if name]
+    for name in taken:
+        if taken.count(name) > 1:
+            raise InvalidArgument(f"interface name {name} is asked for by two networks")
+    for network, name in names.items():
+        if not name:
+            names[network] = free_name(interface_prefix(find(network)), taken)
+            taken.append(names[network])
+    return names
+
+
+def interface_sysctls(config: EndpointConfig) -> tuple[str, ...]:
+    """`net/ipv4/conf/IFNAME/forwarding=0`: paths below /proc/sys and values, for the interface's own name."""
+    found = []
+    for text in filter(None, config.driver_opts.get(_SYSCTLS, "").split(",")):
+        name, _, value = text.partition("=")
+        net, family, group, _, rest = name.split(".", 4)
+        found.append(f"{net}/{family}/{group}/IFNAME/{rest.replace('.', '/')}={value}")
+    return tuple(found)
+
+
+def _is_sysctl(text: str) -> bool:
+    words = text.split(".", 4)
+    return (
+        len(words) == 5
+        and words[0] == "net"
+        and words[1] in {"ipv4", "ipv6", "mpls"}
+        and words[3] in {"IFNAME", "ifname"}  # the docker client writes all in lower case
+        and not {"..", ""} & {*words[4].split("=")[0].split("/")}
+    )
 
 
 def find_link_local(config: EndpointConfig) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Runs in a worker process, which may join the namespace without the engine's thre
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ from wherry.kernel import syscalls
 from wherry.kernel.consts import CLONE
 from wherry.kernel.netlink.rtnl import Link, Rtnl
 from wherry.lib.jsonvalue import JsonObject, JsonValue, get_int, get_str, get_strings
-from wherry.runtime.steps.network import disable_ipv6
+from wherry.runtime.interface import free_name
+from wherry.runtime.steps.network import disable_ipv6, write_sysctls
 
 Report = Callable[[JsonValue], None]
 
@@ -25,7 +27,10 @@ def attach(arguments: JsonValue, report: Report) -> JsonValue:
         bridge = outside.find_link(get_str(arguments, "bridge"))
         syscalls.setns(get_int(arguments, "netns"), CLONE.NEWNET)
         with Rtnl() as inside:
-            name = _find_free_name(inside)
+            taken = {link.name for link in inside.links()}
+            name = get_str(arguments, "name") or free_name(get_str(arguments, "prefix"), taken)
+            if name in taken:
+                raise FileExistsError(errno.EEXIST, "interface is there already", name)
             outside.add_veth(
                 get_str(arguments, "host_name"),
                 name,
@@ -39,25 +44,18 @@ def attach(arguments: JsonValue, report: Report) -> JsonValue:
     return name
 
 
-def _find_free_name(inside: Rtnl) -> str:
-    taken = {link.name for link in inside.links()}
-    number = 0
-    while f"eth{number}" in taken:
-        number += 1
-    return f"eth{number}"
-
-
 def _configure(inside: Rtnl, name: str, arguments: JsonObject) -> None:
     link = inside.find_link(name)
     assert link is not None
     for address in get_strings(arguments, "addresses"):
         inside.add_address(link.index, address)
-    if not any(":" in address for address in get_strings(arguments, "addresses")):
-        proc_sys = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+    proc_sys = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not any(":" in address for address in get_strings(arguments, "addresses")):
             disable_ipv6(proc_sys, name)
-        finally:
-            os.close(proc_sys)
+        write_sysctls(proc_sys, name, get_strings(arguments, "sysctls"))
+    finally:
+        os.close(proc_sys)
     inside.set_up(link.index)
     gateway = get_str(arguments, "gateway")
     if gateway:

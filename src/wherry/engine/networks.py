@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Protocol
 
 from wherry.engine.dnsnames import build_dns_names, rename_endpoint
-from wherry.engine.endpoints import PREDEFINED, check_endpoint, find_link_local
+from wherry.engine.endpoints import (
+    PREDEFINED,
+    check_endpoint,
+    find_link_local,
+    interface_sysctls,
+)
 from wherry.engine.store import Store, Table
 from wherry.kernel.netlink.rtnl import Rtnl
 from wherry.lib.booleans import BOOLEANS
@@ -485,6 +490,7 @@ class Networks:
             mtu=live.mtu,
             addresses=(address, *link_local),
             gateway=live.pool.gateway if default_route and not record.internal else "",
+            sysctls=interface_sysctls(config),
         )
         self._join(live, container, _Attachment(_member(container, endpoint), plain, endpoint))
         return endpoint, values

@@ -66,6 +66,7 @@ class InterfaceValues:
     addresses: tuple[str, ...] = ()
     gateway: str = ""
     gateway6: str = ""
+    sysctls: tuple[str, ...] = ()  # "net/ipv4/conf/IFNAME/forwarding=0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ it its addresses and routes (`wherry.runtime.steps.network`).
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from wherry.lib.jsonvalue import JsonObject, get_int, get_str, get_strings
 
 
@@ -22,6 +24,7 @@ class Interface:
         "mac",
         "mtu",
         "name",
+        "sysctls",
     )
 
     def __init__(
@@ -36,6 +39,7 @@ class Interface:
         gateway: str = "",
         gateway6: str = "",
         index: int = 0,
+        sysctls: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.host_name = host_name
@@ -46,6 +50,15 @@ class Interface:
         self.gateway = gateway
         self.gateway6 = gateway6
         self.index = index
+        self.sysctls = sysctls
+
+
+def free_name(prefix: str, taken: Container[str]) -> str:
+    """`eth0`, or the first number after the prefix that is not taken."""
+    number = 0
+    while f"{prefix}{number}" in taken:
+        number += 1
+    return f"{prefix}{number}"
 
 
 def decode_interface(document: JsonObject) -> Interface:
@@ -59,4 +72,5 @@ def decode_interface(document: JsonObject) -> Interface:
         addresses=get_strings(document, "addresses"),
         gateway=get_str(document, "gateway"),
         gateway6=get_str(document, "gateway6"),
+        sysctls=get_strings(document, "sysctls"),
     )

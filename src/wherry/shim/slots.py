@@ -83,7 +83,12 @@ def _staged_mounts(mounts: tuple[JsonObject, ...]) -> list[JsonValue] | None:
 
 def _is_special(interface: JsonObject) -> bool:
     addresses = get_strings(interface, "addresses")
-    return not get_str(interface, "bridge") or any(":" in address for address in addresses)
+    return (
+        not get_str(interface, "bridge")
+        or get_str(interface, "name") != "eth0"
+        or bool(get_strings(interface, "sysctls"))
+        or any(":" in address for address in addresses)
+    )
 
 
 def _is_narrow(resources: JsonObject) -> bool:

@@ -45,6 +45,7 @@ from wherry.engine.containers.restart_policy import next_start
 from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher, VolumeSource
 from wherry.engine.containers.spec import SpecInputs, build_spec
 from wherry.engine.containers.wait import answer_end, answer_removal
+from wherry.engine.endpoints import name_interfaces
 from wherry.engine.events import Events
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
@@ -238,12 +239,13 @@ class Lifecycle:
             return _Connected(endpoints={}, interfaces=(), ports={})
         try:
             way_out = self._networks.find_gateway(record.networks)
+            names = name_interfaces(record.networks, self._networks.get)
             for name, config in record.networks.items():
                 endpoint, values = await self._networks.connect(
                     record,
                     name,
                     config,
-                    interface=f"eth{len(interfaces)}",
+                    interface=names[name],
                     default_route=name == way_out,
                 )
                 endpoints[name] = endpoint

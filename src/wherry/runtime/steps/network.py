@@ -7,6 +7,7 @@ import os
 
 from wherry.kernel.netlink.rtnl import LOOPBACK_INDEX, Rtnl
 from wherry.runtime.context import Context
+from wherry.runtime.errors import StepError, reason
 from wherry.runtime.interface import Interface
 from wherry.runtime.steps import Step
 from wherry.runtime.steps.paths import open_beneath
@@ -37,6 +38,7 @@ class Network(Step):
                     rtnl.add_address(index, address)
                 if not any(":" in address for address in interface.addresses):
                     disable_ipv6(context.proc_sys, interface.name)
+                write_sysctls(context.proc_sys, interface.name, interface.sysctls)
                 rtnl.set_up(index)
                 for gateway in (interface.gateway, interface.gateway6):
                     if gateway:
@@ -56,6 +58,23 @@ def disable_ipv6(proc_sys: int, name: str) -> None:
         os.write(fd, b"1")
     finally:
         os.close(fd)
+
+
+def write_sysctls(proc_sys: int, name: str, sysctls: tuple[str, ...]) -> None:
+    """`net/ipv4/conf/IFNAME/forwarding=0`, for the interface. Raises StepError."""
+    for sysctl in sysctls:
+        path, _, value = sysctl.partition("=")
+        path = path.replace("IFNAME", name, 1)
+        try:
+            fd = open_beneath(proc_sys, path, os.O_WRONLY)
+            try:
+                os.write(fd, os.fsencode(value))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            why = reason(error.errno or 0)
+            text = f"unable to write '{value}' to '/proc/sys/{path}': {why}"
+            raise StepError(path, text, error.errno or 0) from error
 
 
 def wire(interfaces: tuple[Interface, ...], pid: int) -> None:
