@@ -15,6 +15,7 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wherry.image.config import (
     OCI_LAYER,
@@ -23,7 +24,7 @@ from wherry.image.config import (
     parse_config,
 )
 from wherry.image.content import BadContent, ContentStore, sync_folder
-from wherry.image.digest import digest_of, split_digest
+from wherry.image.digest import digest_of, matches, split_digest
 from wherry.image.layer.build import PendingLayer, published
 from wherry.image.layer.confine import confined
 from wherry.image.layer.mount import TAR_NAME
@@ -38,12 +39,16 @@ from wherry.model.oci_image import (
     INDEX_TYPES,
     MANIFEST_TYPES,
     OCI_CONFIG,
+    OCI_MANIFEST,
     Index,
     Manifest,
     parse_image_manifest,
     parse_index,
     parse_manifest,
 )
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 _MAX_MEMBERS = 100_000
 _MAX_LINK_HOPS = 16
@@ -72,11 +77,11 @@ class _Layer:
 class _Plan:
     """One image of the archive."""
 
+    digest: Digest  # of the config
     config: bytes
     layers: tuple[_Layer, ...]
     names: tuple[str, ...]
-    manifest: bytes | None = None  # the archive's own, to be kept byte for byte
-    manifest_type: str = ""
+    manifest: tuple[Descriptor, bytes] | None = None  # the archive's own, to be kept byte for byte
     indexes: tuple[tuple[Descriptor, bytes], ...] = ()  # that lead to it, outermost first
     blobs: tuple[tuple[Digest, _Member], ...] = ()  # of an artifact, which has no layers
 
@@ -228,7 +233,7 @@ class _Archive:
             layers.append(
                 _Layer(member, Descriptor(media_type=OCI_LAYER, digest=diff_id, size=size), diff_id)
             )
-        return _Plan(config, tuple(layers), get_strings(entry, "RepoTags"))
+        return _Plan(digest_of(config), config, tuple(layers), get_strings(entry, "RepoTags"))
 
     def _oci_plans(self) -> Iterator[_Plan]:
         plans = self._oci_images()
@@ -249,7 +254,7 @@ class _Archive:
             if self._find(name) is None:
                 continue  # a platform that was left out when saving
             data = self._read(name)
-            if digest_of(data) != descriptor.digest:
+            if not matches(descriptor.digest, data):
                 raise BadContent(f"{name} does not match its digest")
             if descriptor.media_type in INDEX_TYPES or isinstance(parse_manifest(data), Index):
                 if len(indexes) >= _MAX_NESTED_INDEXES:
@@ -263,7 +268,7 @@ class _Archive:
                     beside.setdefault(top.digest, []).extend(
                         [(descriptor.digest, self._get(name)), *self._blobs_of(manifest)]
                     )
-                elif plan := self._oci_plan(top, data):
+                elif plan := self._oci_plan(top, descriptor, data):
                     plans.append(replace(plan, indexes=indexes))
         return [
             replace(plan, blobs=(*plan.blobs, *beside.get(plan.indexes[0][0].digest, ())))
@@ -279,17 +284,19 @@ class _Archive:
             if member is not None:
                 yield digest, member
 
-    def _oci_plan(self, named: Descriptor, data: bytes) -> _Plan | None:
+    def _oci_plan(self, named: Descriptor, descriptor: Descriptor, data: bytes) -> _Plan | None:
         manifest = parse_image_manifest(data)
-        if self._find(self._blob(manifest.config.digest)) is None:
+        digest = manifest.config.digest
+        if self._find(self._blob(digest)) is None:
             return None
-        config = self._read(self._blob(manifest.config.digest))
-        if digest_of(config) != manifest.config.digest:
+        config = self._read(self._blob(digest))
+        if not matches(digest, config):
             raise BadContent("the image config does not match its digest")
+        own = (replace(descriptor, media_type=manifest.media_type), data)
         if not manifest.is_image:
             digests = [layer.digest for layer in manifest.layers]
             blobs = tuple((digest, self._get(self._blob(digest))) for digest in digests)
-            return _Plan(config, (), _names_of(named), data, manifest.media_type, blobs=blobs)
+            return _Plan(digest, config, (), _names_of(named), own, blobs=blobs)
         diff_ids = parse_config(config).diff_ids
         if len(diff_ids) != len(manifest.layers):
             raise BadContent("the manifest and the image config differ in their number of layers")
@@ -297,9 +304,7 @@ class _Archive:
             _Layer(self._find(self._blob(layer.digest)), layer, diff_id)
             for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)
         )
-        return _Plan(
-            config, layers, _names_of(named), manifest=data, manifest_type=manifest.media_type
-        )
+        return _Plan(digest, config, layers, _names_of(named), own)
 
 
 class _Loader:
@@ -320,18 +325,12 @@ class _Loader:
                 self._keep_blob(layer, layer.member)
         for digest, member in plan.blobs:
             self._adopt_blob(member, digest)
-        config = digest_of(plan.config)
-        self._content.put(config, plan.config)
-        manifest, media_type = plan.manifest, plan.manifest_type
-        if manifest is None:
-            manifest = self._own_manifest(plan, config)
-            media_type = "application/vnd.oci.image.manifest.v1+json"
-        self._content.put(digest_of(manifest), manifest)
+        self._content.put(plan.digest, plan.config)
+        descriptor, manifest = plan.manifest or self._own_manifest(plan)
+        self._content.put(descriptor.digest, manifest)
         for index, data in plan.indexes:
             self._content.put(index.digest, data)
-        descriptor = Descriptor(
-            media_type=media_type, digest=digest_of(manifest), size=len(manifest)
-        )
+        descriptor = replace(descriptor, annotations={}, platform=None)
         target = plan.indexes[0][0] if plan.indexes else descriptor
         blobs = [
             *(layer.descriptor.digest for layer in plan.layers),
@@ -339,22 +338,23 @@ class _Loader:
             *(index.digest for index, _ in plan.indexes),
         ]
         return {
-            "config": config,
+            "config": plan.digest,
             "names": plan.names,
             "blobs": blobs,
             "manifest": descriptor_json(descriptor),
             "target": descriptor_json(replace(target, annotations={}, platform=None)),
         }
 
-    def _own_manifest(self, plan: _Plan, config: Digest) -> bytes:
+    def _own_manifest(self, plan: _Plan) -> tuple[Descriptor, bytes]:
         """Of the uncompressed layers: the manifest that Docker 28 saves for such an image."""
         layers = []
         for layer in plan.layers:
             record = published(self._layers, layer.diff_id)
             size = record.tar_size if record else 0
             layers.append(Descriptor(media_type=OCI_LAYER, digest=layer.diff_id, size=size))
-        descriptor = Descriptor(media_type=OCI_CONFIG, digest=config, size=len(plan.config))
-        return build_manifest(descriptor, tuple(layers))
+        config = Descriptor(media_type=OCI_CONFIG, digest=plan.digest, size=len(plan.config))
+        data = build_manifest(config, tuple(layers))
+        return Descriptor(media_type=OCI_MANIFEST, digest=digest_of(data), size=len(data)), data
 
     def _load_layer(self, layer: _Layer) -> None:
         member = layer.member
@@ -395,12 +395,18 @@ class _Loader:
     def _adopt_blob(self, member: _Member, digest: Digest) -> None:
         if not member.path.exists() or self._content.has(digest):
             return
-        if member.digest != digest:
-            raise BadContent(f"blob {digest} does not match its digest")
         with member.path.open("rb") as file:
+            if member.digest != digest and not _holds(file, digest):
+                raise BadContent(f"blob {digest} does not match its digest")
             os.fsync(file.fileno())
         self._content.adopt(digest, member.path)
         sync_folder(self._content.path(digest).parent)
+
+
+def _holds(file: BufferedReader, digest: Digest) -> bool:
+    """Whether a file is what a digest of another algorithm than the archive's own says."""
+    algorithm, expected = split_digest(digest)
+    return algorithm != "sha256" and hashlib.file_digest(file, algorithm).hexdigest() == expected
 
 
 def _is_attestation(descriptor: Descriptor, manifest: Manifest, *, has_siblings: bool) -> bool:

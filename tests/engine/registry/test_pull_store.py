@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -275,9 +276,11 @@ def leave_after(place: Place, name: str, steps: int) -> None:
     place.with_engine(work)
 
 
-def test_an_artifact_is_stored_as_it_is(registry: RegistryServer, place: Place) -> None:
+@pytest.mark.parametrize("config", [b"{}", b"no JSON"])
+def test_an_artifact_is_stored_as_it_is(
+    registry: RegistryServer, place: Place, config: bytes
+) -> None:
     data = b"chart" * 1000
-    config = b"{}"
     manifest = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -334,6 +337,38 @@ def test_a_tag_of_a_whole_index_is_that_index(registry: RegistryServer, place: P
     place.with_engine(tag)
     place.push(other)
     assert registry.get_manifest("store/index-again", "v1") == (OCI_INDEX, index)
+
+
+def test_an_image_named_by_sha512_is_saved_and_loaded(stub: StubRegistry, place: Place) -> None:
+    image = make_image([{"a": b"a"}])
+    manifest = json.loads(image.manifest)
+    for descriptor in (manifest["config"], *manifest["layers"]):
+        blob = image.blobs[descriptor["digest"]]
+        descriptor["digest"] = f"sha512:{hashlib.sha512(blob).hexdigest()}"
+        stub.blobs[descriptor["digest"]] = blob
+    body = json.dumps(manifest).encode()
+    digest = f"sha512:{hashlib.sha512(body).hexdigest()}"
+    stub.manifests["v1"] = stub.manifests[digest] = (image.media_type, body)
+    name = f"{stub.host}/app:v1"
+    place.pull(name)
+
+    async def work(images: Images, _: Pulls) -> None:
+        image_id = images.get(name).id
+        assert image_id == manifest["config"]["digest"]
+        saved = b"".join([piece async for piece in images.save([name])])
+        await images.remove(name)
+        assert list(images.content.digests()) == []
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield saved
+
+        assert [line.stream async for line in images.load(stream(), quiet=True)] == [
+            f"Loaded image: {name}\n"
+        ]
+        assert images.get(name).id == image_id
+        assert b"".join([piece async for piece in images.save([name])]) == saved
+
+    place.with_engine(work)
 
 
 def test_two_images_that_share_a_layer(stub: StubRegistry, place: Place) -> None:

@@ -256,9 +256,19 @@ class Images:
     def _config(self, image_id: ImageId) -> ImageConfig:
         config = self._configs.get(image_id)
         if config is None:
-            config = parse_config(self.content.read(Digest(image_id)))
+            record = self.catalog.find(image_id)
+            config = self._read_config(image_id, record.manifest if record else None)
             self._configs[image_id] = config
         return config
+
+    def _read_config(self, image_id: ImageId, manifest: Descriptor | None) -> ImageConfig:
+        data = self.content.read(Digest(image_id))
+        try:
+            return parse_config(data)
+        except BadContent:
+            if manifest and not parse_image_manifest(self.content.read(manifest.digest)).is_image:
+                return ImageConfig()  # what an artifact's config is nobody knows
+            raise
 
     def _layer_size(self, diff_id: Digest) -> int:
         record = self.layers.find(diff_id)
@@ -453,7 +463,7 @@ class Images:
         parent: str = "",
     ) -> Image:
         """Makes an image known whose config and layers are there; idempotent. Raises BadContent."""
-        config = parse_config(await self.read_blob(Digest(image_id)))
+        config = await run_blocking(self._read_config, image_id, manifest)
         if len(config.diff_ids) > MAX_LAYERS:
             raise TooManyLayers
         for diff_id in config.diff_ids:
