@@ -27,6 +27,7 @@ from wherry.engine.clock import format_time
 from wherry.kernel import syscalls
 from wherry.kernel.consts import AT_FDCWD, MNT, MOVE_MOUNT, MS, RESOLVE
 from wherry.kernel.mountinfo import read_mountinfo
+from wherry.lib.cleanpath import clean_path
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.model.image import RootMount
 from wherry.runtime.root import OverlayRoot, open_root
@@ -130,7 +131,7 @@ class CacheFolders:
         One that is not there is made as `new`, and in its place when it is filled: no other step, and no engine
         after a crash, finds half of it.
         """
-        identity = mount.id or posixpath.normpath(mount.target)
+        identity = mount.id or clean_path(mount.target)
         name = hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
         if mount.sharing == "locked":
             await self._lock(name, prepared)
@@ -279,7 +280,7 @@ def _mount_tmpfs(folder: Path) -> None:
 
 def absolute(cwd: str, path: str) -> str:
     """A path of the container."""
-    return "/" + posixpath.normpath("/" + posixpath.join(cwd, path)).lstrip("/")
+    return "/" + clean_path("/" + posixpath.join(cwd, path)).lstrip("/")
 
 
 def remove_stubs(upper: Path, lowers: Sequence[str], targets: Sequence[str]) -> None:

@@ -6,10 +6,10 @@ source is a path of this machine and any other is a volume's name.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wherry.lib.cleanpath import clean_path
 from wherry.model.container import Mount, MountPoint
 from wherry.model.errors import Internal, InvalidArgument
 
@@ -83,8 +83,8 @@ def parse_bind(spec: str) -> Bind:
         _check_kind(bind)
     except InvalidArgument as exc:
         raise Internal(f"invalid volume specification: '{spec}': {exc}") from exc
-    source = posixpath.normpath(bind.source) if bind.is_path else bind.source
-    return Bind(source=source, destination=posixpath.normpath(bind.destination), mode=bind.mode)
+    source = clean_path(bind.source) if bind.is_path else bind.source
+    return Bind(source=source, destination=clean_path(bind.destination), mode=bind.mode)
 
 
 def _check_kind(bind: Bind) -> None:
@@ -118,7 +118,7 @@ def check_destination(kind: str, destination: str) -> None:
         raise InvalidArgument(
             f"{prefix}invalid mount path: '{destination}' mount path must be absolute"
         )
-    if posixpath.normpath(destination) == "/":
+    if clean_path(destination) == "/":
         raise InvalidArgument(f"{prefix}invalid specification: destination can't be '/'")
 
 

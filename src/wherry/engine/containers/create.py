@@ -7,7 +7,6 @@ next start-up removes it when the engine dies in between (`engine.restore`).
 from __future__ import annotations
 
 import logging
-import posixpath
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from wherry.engine.names import build_name
 from wherry.engine.settings import DEFAULT_DRIVER, EngineSettings
 from wherry.engine.store import Store, Table
 from wherry.lib.blocking import run_blocking
+from wherry.lib.cleanpath import clean_path
 from wherry.lib.ids import new_id, short_id
 from wherry.model.container import (
     Container,
@@ -211,7 +211,7 @@ class Creator:
     def _complete_config(
         self, identity: ContainerId, config: ContainerConfig, host_config: HostConfig
     ) -> ContainerConfig:
-        directory = posixpath.normpath(config.working_dir) if config.working_dir else ""
+        directory = clean_path(config.working_dir) if config.working_dir else ""
         config = replace(config, working_dir=directory, mac_address="")
         if config.hostname:
             return config

@@ -6,7 +6,6 @@ the later kind wins, two of one request are an error. Pure: volumes are named he
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from wherry.engine.containers.binds import (
     parse_bind,
     parse_volumes_from,
 )
+from wherry.lib.cleanpath import clean_path
 from wherry.lib.ids import new_id
 from wherry.model.container import (
     Container,
@@ -77,14 +77,12 @@ def plan_mounts(
         asked.append(point)
         if volume is not None:
             volumes[point.destination] = volume
-    tmpfs = [
-        MountPoint(type="tmpfs", destination=posixpath.normpath(path)) for path in host_config.tmpfs
-    ]
+    tmpfs = [MountPoint(type="tmpfs", destination=clean_path(path)) for path in host_config.tmpfs]
     check_duplicates([*asked, *tmpfs])
     points.update((point.destination, point) for point in asked)
     taken = {*points, *(point.destination for point in tmpfs)}
     for path in config.volumes:
-        destination = posixpath.normpath(path)
+        destination = clean_path(path)
         if destination not in taken:
             volume = VolumeRequest(name=new_id(), destination=destination, anonymous=True)
             volumes[destination] = volume
@@ -139,11 +137,11 @@ def _from_bind(
 
 
 def _from_mount(mount: Mount, root: Path) -> tuple[MountPoint, VolumeRequest | None]:
-    destination = posixpath.normpath(mount.target)
+    destination = clean_path(mount.target)
     match mount.type:
         case "bind":
             propagation = mount.bind_options.propagation if mount.bind_options else ""
-            source = posixpath.normpath(mount.source)
+            source = clean_path(mount.source)
             return MountPoint(
                 type="bind",
                 source=source,
@@ -202,6 +200,6 @@ def is_around(source: str, root: Path) -> bool:
 def find_mount(host_config: HostConfig, destination: str) -> Mount | None:
     """The `--mount` behind a mount point, for the options that a mount point does not show."""
     for mount in host_config.mounts:
-        if posixpath.normpath(mount.target) == destination:
+        if clean_path(mount.target) == destination:
             return mount
     return None

@@ -5,12 +5,12 @@ Later mounts go below earlier ones only when their places are sorted by depth, a
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wherry.engine.containers.mount_points import find_mount
+from wherry.lib.cleanpath import clean_path
 from wherry.lib.jsonvalue import JsonObject, JsonValue
 from wherry.lib.words import words
 from wherry.model.container import Container, Mount, MountPoint, TmpfsOptions
@@ -109,7 +109,7 @@ def user_mounts(
             entries.append(_bind_mount(container, point, sources or {}))
     for path, text in container.host_config.tmpfs.items():
         words = ("rprivate", *tmpfs_options(text))
-        entries.append(_mount(posixpath.normpath(path), "tmpfs", "tmpfs", words))
+        entries.append(_mount(clean_path(path), "tmpfs", "tmpfs", words))
     return entries
 
 

@@ -7,7 +7,6 @@ fail in two ways.
 from __future__ import annotations
 
 import ipaddress
-import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from wherry.engine.containers.links import HOST_MODE
 from wherry.engine.containers.restart_policy import check_restart_policy, is_restarting_policy
 from wherry.engine.containers.security import normalize_capabilities, parse_security_options
 from wherry.engine.containers.signals import parse_signal
+from wherry.lib.cleanpath import clean_path
 from wherry.model.container import ContainerConfig, EndpointConfig, HostConfig
 from wherry.model.errors import Internal, InvalidArgument, NotSupported
 
@@ -297,7 +297,7 @@ def _check_mounts(request: CreateRequest) -> None:
     for path in host.tmpfs:
         if not path.startswith("/"):
             raise InvalidArgument(f"invalid mount path: '{path}' mount path must be absolute")
-        if posixpath.normpath(path) == "/":
+        if clean_path(path) == "/":
             raise InvalidArgument("invalid specification: destination can't be '/'")
     for spec in host.volumes_from:
         parse_volumes_from(spec)

@@ -1,5 +1,6 @@
 """`-v` and `--mount`: the grammar, and dockerd 28.5's sentences for what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ ROOT = Path("/var/lib/wherry")
     [
         ("/a:/b", Bind(source="/a", destination="/b")),
         ("/a/../b/:/x/", Bind(source="/b", destination="/x")),
+        ("//a://b//c", Bind(source="/a", destination="/b/c")),  # as Git Bash on Windows wants it
         ("/a:/b:", Bind(source="/a", destination="/b")),
         ("/a:/b:ro,rslave,z", Bind(source="/a", destination="/b", mode="ro,rslave,z")),
         ("vol:/x:nocopy", Bind(source="vol", destination="/x", mode="nocopy")),
@@ -204,6 +206,16 @@ def test_what_holds_the_root_or_is_in_it_follows_its_unmounts(source: str) -> No
     with pytest.raises(InvalidArgument, match='propagation: "slave"'):
         plan(mounts=(mount,))
     assert plan(binds=("/var/lib/wherry2:/x",))["/x"].propagation == "rprivate"
+
+
+def test_two_slashes_are_one() -> None:
+    found = plan(ContainerConfig(volumes=("/data",)), binds=("v://data",), tmpfs={"//tmp": ""})
+    assert {place: point.name for place, point in found.items()} == {"/data": "v"}
+    mount = Mount(type="bind", source="//srv", target="//data")
+    with pytest.raises(InvalidArgument, match="Duplicate mount point: /data"):
+        plan(binds=("v://data",), mounts=(mount,))
+    with pytest.raises(InvalidArgument, match="destination can't be '/'"):
+        check_mount(replace(mount, target="//"))
 
 
 def test_options_of_named_volumes_are_kept() -> None:
