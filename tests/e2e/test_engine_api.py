@@ -297,6 +297,13 @@ def test_refused_creations(api: Api, host: Document, status: int, sentence: str)
             ),
         ),
         (
+            {"Devices": [{"PathOnHost": "/etc", "PathInContainer": "/dev/x"}]},
+            (
+                'error gathering device information while adding custom device "/etc": '
+                "not a device node"
+            ),
+        ),
+        (
             {"BlkioDeviceReadBps": [{"Path": "/dev/nope", "Rate": 1}]},
             "stat /dev/nope: no such file or directory",
         ),
@@ -317,6 +324,30 @@ def test_labels_and_variables_in_the_log_by_pattern(api: Api, engine: Engine) ->
     )
     engine.docker("start", "-a", identity)
     assert engine.docker("logs", "--details", identity) == "RUN_ID=7,team.name=t,x=y said"
+
+
+def test_lists_by_port_and_ancestor(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    def found(filter_: str) -> list[str]:
+        return engine.docker("ps", "-a", "-f", filter_, "--format", "{{.Names}}").split()
+
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nLABEL a=b\n")
+    engine.docker("build", "-q", "-t", "child", str(tmp_path))
+    engine.docker("run", "-d", "--name", "c1", "-p", "127.0.0.1::90", "child", "sleep", "300")
+    engine.docker("run", "-d", "--name", "c2", "--expose", "8080", busybox, "sleep", "300")
+    engine.docker("create", "--name", "c3", "-p", "1093:90", "--expose", "8080", busybox)
+    port = engine.docker("port", "c1", "90").strip().rpartition(":")[2]
+    assert found(f"publish={port}") == ["c1"]
+    assert found(f"publish={int(port) - 1}-{int(port) + 1}/tcp") == ["c1"]
+    assert found(f"publish={port}/udp") == found("publish=90") == found("publish=1093") == []
+    assert found("expose=90") == ["c1"]
+    assert found("expose=8080") == ["c2"]
+    assert found("ancestor=child") == ["c1"]
+    assert found(f"ancestor={busybox}") == ["c3", "c2", "c1"]
+    assert found("since=c1") == ["c3", "c2"]
+    assert engine.docker("ps", "-f", "since=c1", "--format", "{{.Names}}") == "c2"
+    assert engine.docker("ps", "-f", "before=c3", "--format", "{{.Names}}") == "c2\nc1"
+    engine.docker("rm", "-f", "c1", "c2", "c3")
+    engine.docker("rmi", "child")
 
 
 def test_statistics_once(api: Api) -> None:

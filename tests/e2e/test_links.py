@@ -37,7 +37,7 @@ def test_links_are_shown_as_docker_does(
     server, user = linked
     assert shown(engine, user) == [f"/{server}:/{user}/db"]
     names = engine.docker("ps", "--no-trunc", "--format", "{{.Names}}", "-f", f"name={server}")
-    assert names.strip() == f"{user}/db,{server}"
+    assert names.strip() == f"{server},{user}/db"
     environment = engine.docker("exec", user, "env").splitlines()
     assert {f"DB_NAME=/{user}/db", "DB_ENV_A=1"} <= set(environment)
     # What an inspect shows makes the same link again.

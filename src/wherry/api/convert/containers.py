@@ -483,7 +483,7 @@ def build_summary(summary: ContainerSummary) -> wire.Summary:
         settings.aliases = settings.dns_names = settings.links = settings.driver_opts = None
     return wire.Summary(
         id=container.id,
-        names=[*summary.link_paths, f"/{container.name}"],
+        names=sorted([f"/{container.name}", *summary.link_paths]),
         image=summary.image,
         image_id=container.image_id,
         command=build_command(container),

@@ -84,7 +84,7 @@ def _expand(device: Device) -> Iterable[tuple[str, str]]:
     if not found:
         raise Internal(
             f'error gathering device information while adding custom device "{device.path_on_host}": '
-            "no devices found"
+            "not a device node"
         )
     return found
 

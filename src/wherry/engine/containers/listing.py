@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from wherry.engine.clock import parse_time
@@ -19,6 +19,7 @@ from wherry.engine.settings import EngineSettings
 from wherry.lib.durations import human_duration
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.errors import EngineError, Internal, InvalidArgument
+from wherry.model.image import Image
 from wherry.model.views import ContainerDetails, ContainerSummary
 
 _FILTERS = (
@@ -57,11 +58,7 @@ class Listing:
     ) -> list[ContainerSummary]:
         """Raises InvalidFilter, NoSuchContainer."""
         matchers = self._build_matchers(filters)
-        show_all = (
-            all_
-            or limit > 0
-            or any(filters.get(n) for n in ("status", "exited", "before", "since"))
-        )
+        show_all = all_ or limit > 0 or any(filters.get(n) for n in ("status", "exited"))
         records = [
             handle.record
             for handle in self._roster
@@ -156,25 +153,35 @@ class Listing:
 
     def _by_ancestor(self, refs: Sequence[str]) -> Matcher:
         identities: set[str] = set()
-        layers: list[tuple[str, ...]] = []
+        bases: list[Image] = []
         for ref in refs:
             try:
                 image = self._images.get(ref)
             except EngineError:
                 continue
             identities.add(image.id)
-            layers.append(image.diff_ids)
+            bases.append(image)
 
         def matches(record: Container) -> bool:
             if record.image_id in identities:
                 return True
             try:
-                own = self._images.get(record.image_id).diff_ids
+                own = self._images.get(record.image_id)
             except EngineError:
                 return False
-            return any(found and own[: len(found)] == found for found in layers)
+            return any(_is_made_from(own, base) for base in bases)
 
         return matches
+
+
+def _is_made_from(image: Image, base: Image) -> bool:
+    """By layers, and by history: a child may differ from its base, or its sister, in the config alone."""
+    layers, steps = len(base.diff_ids), len(base.history)
+    return (
+        bool(layers)
+        and image.diff_ids[:layers] == base.diff_ids
+        and image.history[:steps] == base.history
+    )
 
 
 def describe_status(record: Container) -> str:
@@ -285,18 +292,29 @@ def _by_port(name: str) -> Callable[[Sequence[str]], Matcher]:
                 ) from exc
             wanted.update((port, protocol) for port in range(first, last + 1))
 
+        find = _published if name == "publish" else _exposed
+
         def matches(record: Container) -> bool:
-            ports: Mapping[str, object] = (
-                record.host_config.port_bindings
-                if name == "publish"
-                else dict.fromkeys(record.config.exposed_ports)
-            )
-            present = {(first, protocol) for first, _, protocol in map(parse_port, ports)}
-            return bool(present & wanted)
+            return record.state.pid > 0 and not wanted.isdisjoint(find(record))
 
         return matches
 
     return build
+
+
+def _published(record: Container) -> Iterator[tuple[int, str]]:
+    """Ports of the machine."""
+    for port, bindings in record.ports.items():
+        _, _, protocol = parse_port(port)
+        for binding in bindings:
+            yield int(binding.host_port or 0), protocol
+
+
+def _exposed(record: Container) -> Iterator[tuple[int, str]]:
+    """Ports of the container."""
+    for port in (*record.config.exposed_ports, *record.ports):
+        first, _, protocol = parse_port(port)
+        yield first, protocol
 
 
 def _by_volume(values: Sequence[str]) -> Matcher:
