@@ -191,6 +191,22 @@ def test_only_what_the_target_needs(engine: Engine, busybox: str, context: Path)
     assert 'target stage "tow" could not be found (did you mean two?)' in message
 
 
+def test_a_command_may_be_nothing(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nCMD []\n")
+    build(engine, context, "-t", "nothing")
+    assert engine.docker("image", "inspect", "-f", "{{json .Config.Cmd}}", "nothing") == "null"
+
+
+def test_a_step_whose_program_cannot_be_started(
+    engine: Engine, busybox: str, context: Path
+) -> None:
+    del busybox
+    write(context, "FROM scratch\nRUN /nope\n")
+    done = engine.run("docker", "build", str(context), check=False)
+    assert done.returncode == 1  # 127 would be a program's own code
+    assert "stat /bin/sh: no such file or directory" in done.stderr
+
+
 def test_the_first_failure_ends_the_build(engine: Engine, busybox: str, context: Path) -> None:
     write(
         context,

@@ -111,6 +111,17 @@ def test_save_and_load_keep_every_digest(
     assert engine.docker("images", "-q", "t-one:1") == engine.docker("images", "-q", busybox)
 
 
+def test_a_load_is_no_tag(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    """An image that was saved, removed and loaded is the same to an inspect."""
+    engine.docker("tag", busybox, "tagged:1")
+    seen = engine.docker("image", "inspect", busybox)
+    archive = str(tmp_path / "archive.tar")
+    engine.docker("save", "-o", archive, busybox)
+    engine.docker("load", "-q", "-i", archive)
+    assert engine.docker("image", "inspect", busybox) == seen
+    engine.docker("rmi", "tagged:1")
+
+
 def test_export_and_import_make_one_layer(
     engine: Engine, busybox: str, client: str, tmp_path: Path
 ) -> None:

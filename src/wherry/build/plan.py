@@ -477,7 +477,7 @@ class _Planner:
     def _cmd(self, instruction: Cmd) -> Step:
         argv = instruction.command.argv(self.shell())
         state = replace(
-            self.with_config(cmd=argv, args_escaped=True),
+            self.with_config(cmd=argv or None, args_escaped=True),
             cmd_is_set=True,
         )
         return self.config_step(instruction, f"CMD {_quote_list(argv)}", state)

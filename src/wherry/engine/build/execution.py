@@ -276,8 +276,7 @@ class Runner:
         try:
             return await self._shims.launch(request)
         except ShimLaunchError as error:
-            failure = container_failure(error)
-            raise StepFailed(str(failure), exit_code=failure.exit_code) from error
+            raise StepFailed(str(container_failure(error))) from error
 
     def _request(
         self,

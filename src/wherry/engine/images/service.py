@@ -316,10 +316,11 @@ class Images:
         *,
         quiet: bool = False,
     ) -> None:
-        """Makes a canonical name mean an image, now; an event says so unless it is to be `quiet`."""
+        """Makes a canonical name mean an image; unless `quiet`, the image and an event say that it was tagged now."""
         with self.catalog.transaction():
             self.catalog.point(canonical, image_id, target)
-            self.catalog.put_image(replace(self.catalog.get(image_id), last_tag_time=now()))
+            if not quiet:
+                self.catalog.put_image(replace(self.catalog.get(image_id), last_tag_time=now()))
         if not quiet:
             self.publish("tag", image_id, parse_reference(canonical).familiar())
 
