@@ -19,7 +19,7 @@ from wherry.api.router import Route
 from wherry.api.server import Application
 from wherry.api.stream import make_hijack
 from wherry.engine.streams import ClientStream
-from wherry.model.errors import NoSuchContainer
+from wherry.model.errors import NoSuchContainer, Unavailable
 
 
 class Handlers:
@@ -569,6 +569,24 @@ def test_large_bodies_that_do_not_end_are_bounded_together() -> None:
             later.half_close()
         async with connect(application) as last:
             assert (await last.request("POST", "/echo", b"z" * (3 << 20)))[0] == 200
+
+    run(scene)
+
+
+def test_what_is_read_ahead_leaves_the_rest() -> None:
+    async def scene() -> None:
+        body = Body(budget=BodyBudget(2 << 20))
+        for piece in (b"abc", b"def", b"gh"):
+            body.feed(piece)
+        body.finish()
+        assert await body.read_ahead(4) == b"abcd"
+        assert await body.read_ahead(1) == b"e"
+        assert [piece async for piece in body] == [b"f", b"gh"]
+        assert await body.read_ahead(9) == b""
+        large = Body(budget=BodyBudget(1 << 20))
+        large.feed(bytes(3 << 20))
+        with pytest.raises(Unavailable, match="too many large requests at once"):
+            await large.read_ahead(3 << 20)
 
     run(scene)
 

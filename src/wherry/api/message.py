@@ -149,17 +149,35 @@ class Body:
 
     async def read(self, limit: int = JSON_BODY_LIMIT) -> bytes:
         """All of it. Raises BodyTooLarge, Unavailable."""
+        data = await self._collect(limit + 1)
+        if len(data) > limit:
+            raise BodyTooLarge(f"request body is larger than {limit} bytes")
+        return bytes(data)
+
+    async def read_ahead(self, count: int) -> bytes:
+        """The next `count` bytes, fewer only at the end; what follows them is still to be read. Raises Unavailable."""
+        data = await self._collect(count)
+        rest = bytes(data[count:])
+        if rest:
+            self._chunks.appendleft(rest)
+            self._size += len(rest)
+        return bytes(data[:count])
+
+    async def _collect(self, count: int) -> bytearray:
+        """Pieces until they are `count` bytes or more, or the end."""
         data = bytearray()  # pieces kept apart would cost many times their size when they are small
         taken = 0
         try:
-            async for piece in self:
+            while len(data) < count:
+                try:
+                    piece = await anext(self)
+                except StopAsyncIteration:
+                    break
                 data += piece
-                if len(data) > limit:
-                    raise BodyTooLarge(f"request body is larger than {limit} bytes")
                 if len(data) > _FREE_BODY_BYTES:
                     self._budget.take(len(piece))
                     taken += len(piece)
-            return bytes(data)
+            return data
         finally:
             self._budget.give_back(taken)
 

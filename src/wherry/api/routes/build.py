@@ -23,6 +23,7 @@ from wherry.api.convert.build import (
 from wherry.api.message import (
     JSON_TYPE,
     Answer,
+    Body,
     Request,
     StreamResponse,
     encode_json,
@@ -87,12 +88,10 @@ class BuildRoutes:
         if query.get("version") == "2":
             raise NotSupported(_NO_BUILDKIT)
         options = parse_options(query, request.header("x-registry-config"))
-        body: AsyncIterator[bytes] = aiter(request.body)
         is_ours = request.header("content-type") == wire.BUILD_TYPE
         if is_ours:
-            preface, body = await _read_preface(body)
-            options = with_preface(options, preface)
-        running = _Running(self._builder, options, body)
+            options = with_preface(options, await _read_preface(request.body))
+        running = _Running(self._builder, options, request.body)
         first = await running.first()
         lines = _step_lines if is_ours else _classic_lines
         return StreamResponse(lines(running, first, options), JSON_TYPE)
@@ -133,33 +132,18 @@ async def _refuse_buildkit(request: Request) -> Answer:
     raise NotSupported(_NO_BUILDKIT)
 
 
-async def _read_preface(
-    body: AsyncIterator[bytes],
-) -> tuple[wire.BuildPreface, AsyncIterator[bytes]]:
-    data = bytearray()
-    length = -1
-    async for piece in body:
-        data += piece
-        if length < 0 and len(data) >= 8:
-            length = int.from_bytes(data[:8], "big")
-            if length > _MAX_PREFACE:
-                raise InvalidArgument("the preface of the build is too large")
-        if 0 <= length <= len(data) - 8:
-            break
-    if not 0 <= length <= len(data) - 8:
+async def _read_preface(body: Body) -> wire.BuildPreface:
+    """What stands before the context: its length in eight bytes, and our own parameters as JSON."""
+    length = int.from_bytes(await body.read_ahead(8), "big")
+    if length > _MAX_PREFACE:
+        raise InvalidArgument("the preface of the build is too large")
+    data = await body.read_ahead(length)
+    if len(data) < max(length, 1):
         raise InvalidArgument("the body ends in its preface")
     try:
-        preface = msgspec.json.decode(data[8 : 8 + length], type=wire.BuildPreface)
+        return msgspec.json.decode(data, type=wire.BuildPreface)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidArgument(f"the preface of the build: {error}") from error
-    return preface, _prepend(bytes(data[8 + length :]), body)
-
-
-async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if first:
-        yield first
-    async for piece in rest:
-        yield piece
 
 
 class _Running:
