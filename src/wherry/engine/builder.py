@@ -26,11 +26,11 @@ from wherry.engine.build.imports import CacheImporter, ImportedCache
 from wherry.engine.build.kept import KeptContexts, Listed
 from wherry.engine.build.layers import Packer, Workspace
 from wherry.engine.build.layouts import Layouts
+from wherry.engine.build.log import BuildLog, readable
 from wherry.engine.build.outputs import Outputs, Results, check_outputs, keeps_image, needs_image
 from wherry.engine.build.prune import PruneOptions, choose
 from wherry.engine.build.records import (
     CANCELLED,
-    BuildEvent,
     BuildOptions,
     BuildResult,
     CacheItem,
@@ -39,7 +39,6 @@ from wherry.engine.build.records import (
     Notice,
     Planned,
     Report,
-    StepOutput,
 )
 from wherry.engine.build.recovery import keep_promises
 from wherry.engine.build.remotes import CacheRegistry
@@ -63,8 +62,6 @@ from wherry.model.image import Descriptor, Image
 logger = logging.getLogger(__name__)
 
 MAX_HISTORY = 50
-MAX_LOG = 64 << 10
-MIN_SECRET = 4  # shorter lines are not told from other text
 
 
 class Builder:
@@ -156,7 +153,7 @@ class Builder:
         """
         if self._recovery is not None:
             await asyncio.wait([self._recovery])
-        log = _Log(report, tuple(options.secrets.values()))
+        log = BuildLog(report, tuple(options.secrets.values()))
         started, created = time.monotonic(), now()
         builds: list[Build] = []
         status, error_text = "error", ""
@@ -186,13 +183,13 @@ class Builder:
                         target=options.target,
                         tags=options.tags,
                         image=result.image_id,
-                        error=_readable(error_text),
+                        error=readable(error_text),
                         steps=tuple(
                             HistoryStep(
                                 name=step.name,
                                 cached=step.cached,
                                 seconds=step.seconds,
-                                error=_readable(step.error),
+                                error=readable(step.error),
                             )
                             for build in builds
                             for step in build.times.values()
@@ -425,36 +422,6 @@ async def _solve(builds: Sequence[Build], report: Report) -> list[StageResult]:
         classic += planned.classic
     report(Planned(names=tuple(names), classic=tuple(classic)))
     return await run_together(build.run() for build in builds)
-
-
-def _readable(text: str) -> str:
-    """For a record: names of files in an error need not be UTF-8."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")
-
-
-class _Log:
-    """Passes events on and keeps the text of a build for its record."""
-
-    def __init__(self, report: Report, secrets: tuple[bytes, ...]) -> None:
-        self._report = report
-        self._secrets = [value.strip() for value in secrets]
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def report(self, event: BuildEvent) -> None:
-        """One event."""
-        if isinstance(event, StepOutput) and self._size < MAX_LOG:
-            self._parts.append(event.data)
-            self._size += len(event.data)
-        self._report(event)
-
-    def text(self) -> str:
-        """What was printed, without secrets: a step may have shown one, but it is not written down."""
-        text = b"".join(self._parts)[:MAX_LOG]
-        for value in filter(None, self._secrets):
-            for line in (value, *value.splitlines()):
-                text = text.replace(line, b"***") if len(line) >= MIN_SECRET else text
-        return text.decode(errors="replace")
 
 
 def _metadata(
