@@ -1320,6 +1320,7 @@ def test_cache_records_and_what_prune_takes(engine: Engine, busybox: str, contex
     assert "Total reclaimed space: 0B" in prune("--min-free-space", "1", "--all")
     assert "Total reclaimed space: 0B" in prune("--filter", "until=1h")
     assert "Total reclaimed space: 1kB" in prune("--filter", "type=exec.cachemount")
+    assert not list((engine.root / "build-cache").glob("[0-9a-f]*.id"))
     deleted = prune()  # what the image has stays
     assert records["RUN true"]["ID"] in deleted
     assert run["ID"] not in deleted

@@ -379,7 +379,9 @@ class Builder:
         folders = [item for item in chosen if item.is_folder]
         self._cache.forget({item.key for item in chosen})
         for item in folders:
-            self._workspace.discard(self._runner.caches.folder / item.key)
+            place = self._runner.caches.folder / item.key
+            self._workspace.discard(place)
+            place.with_name(f"{item.key}.id").unlink(missing_ok=True)
         if options.is_everything:
             self._cache.forget_configs()
         freed = sum(item.size_bytes for item in chosen if not item.shared)
