@@ -1361,6 +1361,11 @@ def test_the_tutorial_build(
     assert "curl: try 'curl --help'" in done.stderr
 
 
+def test_a_cache_source_that_no_image_can_be(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nRUN echo 1\n")
+    assert "Successfully built" in build(engine, context, "--cache-from", "x y")
+
+
 def test_a_dockerfile_and_names_that_are_no_utf8(
     engine: Engine, busybox: str, client: str, context: Path
 ) -> None:

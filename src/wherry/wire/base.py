@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from types import UnionType
+from types import NoneType, UnionType
 from typing import TypeVar, get_args, get_origin
 
 import msgspec
@@ -18,6 +18,7 @@ from msgspec import UNSET, Struct, structs
 from wherry.lib.jsonvalue import JsonValue
 
 Wire = TypeVar("Wire", bound=Struct)
+Value = TypeVar("Value")
 
 
 class BodyError(ValueError):
@@ -54,7 +55,8 @@ def _as_go_reads(value: JsonValue, hint: object) -> JsonValue:
 
 @functools.cache
 def _shape(hint: object) -> tuple[dict[str, tuple[str, object]] | None, object, JsonValue]:
-    """A struct's fields by name, the type of a map's or list's members, the zero value; of a union, of its known member."""
+    """A struct's fields by name, the type of a map's or list's members, the zero value; of a union, of its known member,
+    unless null is one."""
     members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     for member in members:
         if isinstance(member, type) and issubclass(member, Struct):
@@ -65,7 +67,16 @@ def _shape(hint: object) -> tuple[dict[str, tuple[str, object]] | None, object, 
         origin = get_origin(member)
         if origin in (dict, list):
             return None, get_args(member)[-1], _ZEROS[origin]
-    return None, None, next((_ZEROS[member] for member in members if member in _ZEROS), None)
+    zero = next((_ZEROS[member] for member in members if member in _ZEROS), None)
+    return None, None, None if NoneType in members else zero
+
+
+def decode_parameter(text: str, kind: type[Value]) -> Value:
+    """A parameter that is JSON. Raises BodyError."""
+    try:
+        return msgspec.convert(_as_go_reads(msgspec.json.decode(text), kind), kind)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise BodyError(str(exc)) from exc
 
 
 def decode_body(data: bytes, kind: type[Wire]) -> Wire:

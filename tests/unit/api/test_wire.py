@@ -22,10 +22,13 @@ from wherry.model.container import (
     VolumeOptions,
 )
 from wherry.model.errors import InvalidArgument, NotSupported
-from wherry.wire.base import BodyError, decode_body
+from wherry.wire.base import BodyError, decode_body, decode_parameter
+from wherry.wire.build import UlimitItem
 from wherry.wire.containers import CreateRequest, ExecCreateRequest
 from wherry.wire.containers import HostConfig as WireHostConfig
 from wherry.wire.containers import PortBinding as WirePortBinding
+
+DEEP = '{"a":' * 20_000 + "1" + "}" * 20_000
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,17 @@ def test_sentences_of_bad_bodies(body: bytes, sentence: str) -> None:
     with pytest.raises(BodyError) as raised:
         decode_body(body, CreateRequest)
     assert str(raised.value) == sentence
+
+
+def test_parameters_are_read_as_bodies_are() -> None:
+    assert decode_parameter('{"a":null,"b":"c"}', dict[str, str]) == {"a": "", "b": "c"}
+    assert decode_parameter('{"a":null}', dict[str, str | None]) == {"a": None}
+    assert decode_parameter('["a",null]', list[str]) == ["a", ""]
+    (limit,) = decode_parameter('[{"name":"nofile","SOFT":1}]', list[UlimitItem])
+    assert (limit.name, limit.soft, limit.hard) == ("nofile", 1, 0)
+    for text in ("[", '{"a":1}', "[]", DEEP):
+        with pytest.raises(BodyError):
+            decode_parameter(text, dict[str, str])
 
 
 def test_null_is_absent_and_unknown_keys_are_ignored() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-import msgspec
 from msgspec import UNSET
 
 from wherry.api.message import InvalidNumber, Query
@@ -29,6 +28,7 @@ from wherry.model.errors import InvalidArgument
 from wherry.model.oci_image import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from wherry.model.platforms import parse_platform
 from wherry.wire import build as wire
+from wherry.wire.base import BodyError, decode_parameter
 from wherry.wire.system import BuildCacheRecord
 
 Kind = TypeVar("Kind")
@@ -221,8 +221,8 @@ def _json(query: Query, name: str, kind: type[Kind]) -> Kind | None:
 
 def _decode(name: str, text: str, kind: type[Kind]) -> Kind:
     try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return decode_parameter(text, kind)
+    except BodyError as error:
         raise InvalidArgument(f"error reading {name}: {error}") from error
 
 

@@ -426,7 +426,13 @@ class Build:
     def _has_no_cache_source(self) -> bool:
         """`--cache-from` images, none of which is here: as the classic builder, nothing is taken from elsewhere."""
         sources = self._options.classic_cache_from
-        return bool(sources) and not any(map(self._services.images.find_image, sources))
+        return bool(sources) and not any(map(self._is_here, sources))
+
+    def _is_here(self, name: str) -> bool:
+        try:
+            return self._services.images.find_image(name) is not None
+        except InvalidArgument:
+            return False  # passed over, as the classic builder does
 
     async def _solve_step(
         self, step: Step, number: int, before: StageResult, *, no_cache: bool
