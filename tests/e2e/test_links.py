@@ -68,3 +68,18 @@ def test_links_that_cannot_be(engine: Engine, busybox: str, linked: tuple[str, s
     engine.docker("run", "-d", "--name", "onhost", "--net", "host", busybox, "sleep", "300")
     refused = engine.run("docker", "create", "--link", "onhost:x", busybox, check=False)
     assert "host type networking can't be used with links" in refused.stderr
+
+
+def test_a_linked_container_is_on_the_default_bridge(engine: Engine, busybox: str) -> None:
+    engine.docker("network", "create", "other")
+    engine.docker("run", "-d", "--name", "server", "--net", "other", busybox, "sleep", "300")
+    engine.docker("create", "--name", "user", "--link", "server:db", busybox, "sleep", "300")
+    refused = engine.run("docker", "start", "user", check=False)
+    assert "not attached to default bridge network" in refused.stderr
+    engine.docker("network", "connect", "bridge", "server")
+    engine.docker("start", "user")
+    form = "{{.NetworkSettings.Networks.bridge.IPAddress}}"
+    bridged = engine.docker("inspect", "-f", form, "server").strip()
+    assert in_hosts(engine, "user", "db") == [bridged]
+    engine.docker("rm", "-f", "server", "user")
+    engine.docker("network", "rm", "other")

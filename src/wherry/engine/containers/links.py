@@ -96,12 +96,14 @@ def drop_link(parent: Container, alias: str) -> HostConfig | None:
 
 
 def check_links(roster: Roster, parent: Container) -> None:
-    """Raises Internal when a linked container does not run."""
+    """Raises Internal when a linked container does not run, or not on the default bridge."""
     for link in find_links(roster, parent):
         if link.child.state.status not in ALIVE:
             raise Internal(
                 f"Cannot link to a non running container: /{link.child.name} AS {link.path}"
             )
+        if _BRIDGE not in link.child.endpoints:
+            raise Internal(f"container {link.child.id} not attached to default bridge network")
 
 
 def find_parents(roster: Roster, child: Container) -> list[Link]:
@@ -138,8 +140,8 @@ def with_link_environment(roster: Roster, parent: Container) -> Container:
 
 
 def _address(child: Container) -> str:
-    addresses = (end.ip_address for end in child.endpoints.values() if end.ip_address)
-    return next(addresses, "")
+    endpoint = child.endpoints.get(_BRIDGE)
+    return endpoint.ip_address if endpoint is not None else ""
 
 
 def describe_link(name: str, alias: str, other: Container, address: str) -> list[str]:
