@@ -101,6 +101,12 @@ def test_inline_and_the_official_client(
         assert text.count("Using cache") == 5
 
 
+def test_a_source_that_is_not_there(stores: tuple[Engine, Engine], context: Path) -> None:
+    one, _ = stores
+    told = build(one, context, "--cache-from", f"type=local,src={context}/none")
+    assert f"no cache from {context}/none: could not read index.json: no such file" in told
+
+
 def test_the_least_that_is_needed(
     stores: tuple[Engine, Engine], registry: RegistryServer, context: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from wherry.lib.booleans import BOOLEANS
 from wherry.model.errors import InvalidArgument
 
 _MEDIA_TYPES = {"uncompressed": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+_INTEGER = re.compile("[+-]?[0-9]{1,9}")
 _GZIP_LEVELS = range(-1, 10)
 
 
@@ -42,12 +44,9 @@ def parse_compression(attributes: Mapping[str, str]) -> Compression | None:
     force = parse_flag(attributes, "force-compression")
     if kind not in {"", *_MEDIA_TYPES}:
         raise InvalidArgument(f"unsupported compression type {kind}")
-    try:
-        number = int(level) if level else None
-    except ValueError as error:
-        raise InvalidArgument(
-            f"non-integer value {level} specified for compression-level"
-        ) from error
+    if level and not _INTEGER.fullmatch(level):
+        raise InvalidArgument(f"non-integer value {level} specified for compression-level")
+    number = int(level) if level else None
     if not kind and number is None and not force:
         return None
     if kind in {"", "gzip"} and number is not None and number not in _GZIP_LEVELS:

@@ -42,8 +42,11 @@ class Layout:
 
     def find(self, tag: str, digest: str = "") -> Descriptor:
         """What the index has under a digest or a tag. Raises BadContent."""
+        data = self._folder.read("index.json")
+        if data is None:
+            raise BadContent("could not read index.json: no such file or directory")
         try:
-            document = parse_index(self._folder.read("index.json") or b"")
+            document = parse_index(data)
         except BadManifest as error:
             raise BadContent(f"could not read index.json: {error}") from error
         for entry in document.entries:
