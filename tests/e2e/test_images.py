@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.harness.engine import Engine
 
+DIGEST = "sha256:" + "0" * 64
+
 
 @pytest.fixture(autouse=True)
 def _only_busybox(engine: Engine, busybox: str) -> Iterator[None]:
@@ -171,7 +173,14 @@ def test_what_is_used_or_named_twice_is_not_removed(
             "invalid reference format: repository name (library/UP) must be lowercase",
         ),
         (["tag", "busybox", "-x"], '"-x" is not a valid repository/tag'),
+        (["tag", "busybox", f"a@{DIGEST}"], "refusing to create a tag with a digest reference"),
+        (["push", f"busybox@{DIGEST}"], "cannot push a digest reference"),
         (["save", "nope"], "No such image: nope"),
+        (["save", "-o", "/tmp", "busybox"], "failed to save image: cannot write to a directory"),
+        (["load", "-i", "/tmp"], "read /tmp: is a directory"),
+        (["import", "/tmp"], "read /tmp: is a directory"),
+        (["rmi", "--platform", "foo", "busybox"], '"foo": unknown operating system'),
+        (["history", "--platform", "foo", "busybox"], 'invalid platform: "foo": unknown operating'),
         (["image", "inspect", "nope"], "No such image: nope"),
         (["history", "a:b:c"], "invalid reference format"),
         (["images", "--filter", "foo=bar"], "invalid filter 'foo'"),
@@ -243,6 +252,12 @@ def test_load_of_what_is_no_archive(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(sentence)
     assert "'" not in done.stderr
+
+
+@pytest.mark.parametrize("platform", ["linux", "amd64", "x86_64", "linux/x86-64"])
+def test_a_platform_in_parts(engine: Engine, busybox: str, client: str, platform: str) -> None:
+    options = ("--platform", platform, "-f", "{{.Architecture}}", busybox)
+    assert engine.run(client, "image", "inspect", *options).stdout == "amd64\n"
 
 
 def test_filters_and_prune(engine: Engine, busybox: str, client: str) -> None:

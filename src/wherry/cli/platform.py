@@ -10,15 +10,18 @@ if TYPE_CHECKING:
     from wherry.client.document import Document
 
 
-def encode_platform(text: str) -> str:
+def encode_platform(text: str, head: str = "invalid platform: ") -> str:
     """A platform as an encoded JSON object; empty for none."""
     if not text:
         return ""
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(parts):
-        raise CommandFailed(
-            f'invalid platform: "{text}": cannot parse platform specifier: invalid argument'
-        )
-    names = ("os", "architecture", "variant") if len(parts) > 1 else ("os",)
-    document: Document = dict(zip(names, parts, strict=False))
+    from wherry.model.errors import InvalidArgument
+    from wherry.model.platforms import parse_platform
+
+    try:
+        platform = parse_platform(text)
+    except InvalidArgument as exc:
+        raise CommandFailed(f"{head}{exc}") from exc
+    document: Document = {"os": platform.os, "architecture": platform.architecture}
+    if platform.variant:
+        document["variant"] = platform.variant
     return encode(document)

@@ -29,6 +29,8 @@ def check_output_path(path: str, prefix: str = "") -> None:
     except OSError:
         return
     if stat.S_ISDIR(mode):
+        if prefix:
+            raise CommandFailed(f"{prefix}cannot write to a directory")
         return
     if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
         raise CommandFailed(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from wherry.cli.command import Verb
-from wherry.cli.image.load import read_chunks
+from wherry.cli.image.load import open_archive, read_chunks
 from wherry.cli.progress import show_progress
 
 TYPE_CHECKING = False
@@ -32,7 +30,7 @@ def run(session: Session, arguments: Arguments) -> int:
     if source == "-":
         stream = read_chunks(0)
     elif not source.startswith(("http://", "https://")):
-        stream = read_chunks(os.open(source, os.O_RDONLY | os.O_CLOEXEC))
+        stream = read_chunks(open_archive(source))
         source = "-"
     records = session.client.images.import_(
         source,

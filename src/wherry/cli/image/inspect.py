@@ -31,7 +31,7 @@ def run(session: Session, arguments: Arguments) -> int:
     """Shows everything known about images."""
     from wherry.cli.platform import encode_platform
 
-    platform = encode_platform(arguments.text("platform"))
+    platform = encode_platform(arguments.text("platform"), head="")
     return inspect_all(
         arguments.positional,
         arguments.text("format"),

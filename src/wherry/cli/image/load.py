@@ -35,7 +35,7 @@ def run(session: Session, arguments: Arguments) -> int:
 
     path = arguments.text("input")
     if path:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_archive(path)
     elif is_terminal(0):
         raise CommandFailed("requested load from stdin, but stdin is empty")
     else:
@@ -53,6 +53,13 @@ def run(session: Session, arguments: Arguments) -> int:
         for piece in response.chunks():
             write_all(1, piece)
     return 0
+
+
+def open_archive(path: str) -> int:
+    """A descriptor of a file to send."""
+    if os.path.isdir(path):
+        raise CommandFailed(f"read {path}: is a directory")
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def read_chunks(fd: int) -> Iterator[bytes]:

@@ -30,6 +30,12 @@ OPTIONS = (
     ("quiet", "q", "bool", "", "Suppress verbose output"),
 )
 
+_ONE_PLATFORM = """
+ Info -> Using --platform pushes only the specified platform manifest of a multi-platform image index.
+         Other components, like attestations, will not be included.
+         To push the complete multi-platform image, remove the --platform flag.
+         """
+
 
 def run(session: Session, arguments: Arguments) -> int:
     """Pushes an image."""
@@ -41,14 +47,19 @@ def run(session: Session, arguments: Arguments) -> int:
     quiet = arguments.flag("quiet")
     if all_tags and reference.tag:
         raise CommandFailed("tag can't be used with --all-tags/-a")
-    if not all_tags and not reference.tag and not reference.digest:
+    if reference.digest:
+        raise CommandFailed("cannot push a digest reference")
+    if not all_tags and not reference.tag:
         reference = reference.with_latest()
         if not quiet:
             line_out(f"Using default tag: {reference.tag}")
+    platform = encode_platform(arguments.text("platform"))
+    if platform:
+        line_out(_ONE_PLATFORM)
     records = session.client.images.push(
         reference.name,
         "" if all_tags else reference.tag,
-        platform=encode_platform(arguments.text("platform")),
+        platform=platform,
         auth=registry_auth(session, reference.domain),
     )
     show_progress(records, 1, quiet=quiet)

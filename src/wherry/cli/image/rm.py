@@ -31,7 +31,7 @@ def run(session: Session, arguments: Arguments) -> int:
     from wherry.cli.platform import encode_platform
 
     force = arguments.flag("force")
-    platforms = [encode_platform(text) for text in arguments.many("platform")]
+    platforms = [encode_platform(text, head="") for text in arguments.many("platform")]
     failures = []
     fatal = False
     for image in arguments.positional:

@@ -27,6 +27,8 @@ def run(session: Session, arguments: Arguments) -> int:
                 f'Error parsing reference: "{name}" is not a valid repository/tag: {exc}'
             ) from exc
     reference = parse_reference(target)
+    if reference.digest:
+        raise CommandFailed("refusing to create a tag with a digest reference")
     session.client.images.tag(source, reference.name, reference.with_latest().tag)
     return 0
 
