@@ -24,7 +24,8 @@ class Shims:
     def __init__(self) -> None:
         self.channels: list[Channel] = []
 
-    def fork(self, control_fd: int) -> None:
+    def fork(self, control_fd: int, *, is_brief: bool) -> None:
+        assert not is_brief
         channel = Channel(socket.socket(fileno=control_fd))
         self.channels.append(channel)
         asyncio.get_running_loop().add_reader(control_fd, self._answer, channel)
@@ -90,7 +91,8 @@ def test_a_slot_that_nobody_could_fork_leaves_no_folder(
     del delays
     asked = asyncio.Event()
 
-    def fork(control_fd: int) -> None:
+    def fork(control_fd: int, *, is_brief: bool) -> None:
+        del is_brief
         socket.socket(fileno=control_fd).close()
         asked.set()
         raise SpawnerLost
