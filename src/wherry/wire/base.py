@@ -15,6 +15,7 @@ from typing import TypeVar, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Struct, structs
 
+from wherry.lib.gojson import syntax_error
 from wherry.lib.jsonvalue import JsonValue
 
 Wire = TypeVar("Wire", bound=Struct)
@@ -91,7 +92,7 @@ def decode_body(data: bytes, kind: type[Wire]) -> Wire:
             raise BodyError("invalid JSON: unexpected EOF") from exc
         if "trailing" in text:
             raise TrailingContent from exc
-        raise BodyError(f"invalid JSON: {text}") from exc
+        raise BodyError(f"invalid JSON: {syntax_error(data) or text}") from exc
     except RecursionError as exc:
         raise BodyError("invalid JSON: exceeded max depth") from exc
     if document is None:
