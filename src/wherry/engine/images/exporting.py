@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -145,7 +145,8 @@ def _choose(images: Images, ref: str, names: list[Reference], platform: Platform
 
 async def _prepare(images: Images, choice: Choice) -> SavedImage:
     if choice.index is not None:
-        indexes, manifests = await _walk(images, choice.index)
+        chosen = {image.id for image in (choice.image, *choice.platforms)}
+        indexes, manifests = await _walk(images, choice.index, chosen)
         platforms = [
             _saved(image, manifests[image.id])
             for image in (choice.image, *choice.platforms)
@@ -178,9 +179,12 @@ def _saved(image: Image, found: tuple[Descriptor, Manifest]) -> SavedImage:
 
 
 async def _walk(
-    images: Images, target: Descriptor
+    images: Images, target: Descriptor, chosen: Set[str]
 ) -> tuple[tuple[Digest, ...], dict[str, tuple[Descriptor, Manifest]]]:
-    """The indexes and attestations that are here, the outermost first, and the whole manifests by image."""
+    """The indexes and attestations that are here, the outermost first, and the whole manifests by image.
+
+    Those of a build whose images do not stay are known to nobody but it.
+    """
     indexes: list[Digest] = []
     besides: list[Digest] = []
     manifests: dict[str, tuple[Descriptor, Manifest]] = {}
@@ -192,7 +196,8 @@ async def _walk(
                 indexes.append(descriptor.digest)
                 pending += parse_index(await images.read_blob(descriptor.digest)).entries
         elif manifest := await _read_whole(images, descriptor):
-            if images.catalog.find(ImageId(manifest.config.digest)) is not None:
+            image = ImageId(manifest.config.digest)
+            if image in chosen or images.catalog.find(image) is not None:
                 manifests.setdefault(manifest.config.digest, (descriptor, manifest))
             elif images.has_blob(manifest.config.digest):  # an attestation
                 layers = [layer.digest for layer in manifest.layers]
