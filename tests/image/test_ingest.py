@@ -130,7 +130,9 @@ def test_an_aborted_ingest_keeps_the_partial_file_and_nothing_else(
     async def abort() -> None:
         ingest = images.begin_layer(descriptor, digest_of(LAYER))
         ingest.advance(100_000)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(60):
+            while not any(images.layers.folder.iterdir()):  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.001)
         await ingest.abort()
         await ingest.abort()
 
