@@ -593,6 +593,25 @@ def test_add_of_urls(engine: Engine, busybox: str, context: Path, web: tuple[str
     assert "invalid response status 404" in refuse(engine, context)
 
 
+def test_downloads_that_a_build_has_are_not_pruned(
+    engine: Engine, busybox: str, context: Path, web: tuple[str, Path]
+) -> None:
+    url, folder = web
+    (folder / "file").write_text("from the web\n")
+    write(context, f"FROM {busybox}\nADD {url}/file /\nRUN echo begun; sleep 600\n")
+    downloads = engine.root / "build-cache" / "http"
+    with engine.spawn("docker", "build", "--no-cache", str(context)) as process:
+        assert process.stdout is not None
+        assert any(line == b"begun\n" for line in process.stdout)
+        engine.docker("builder", "prune", "-af")
+        assert list(downloads.glob("*.json"))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DEADLINE_S)
+    expect_nothing_left(engine)
+    engine.docker("builder", "prune", "-af")
+    assert not downloads.exists()
+
+
 def test_a_named_context_that_two_stages_fetch(
     engine: Engine, busybox: str, context: Path, web: tuple[str, Path]
 ) -> None:

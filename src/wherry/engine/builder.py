@@ -20,7 +20,7 @@ from wherry.engine.build.cache import BuildCache
 from wherry.engine.build.contexts import Contexts
 from wherry.engine.build.execution import Runner
 from wherry.engine.build.exports import CacheExporter
-from wherry.engine.build.fetch import Fetcher
+from wherry.engine.build.fetch import DOWNLOADS, Fetcher
 from wherry.engine.build.flights import Flights
 from wherry.engine.build.imports import CacheImporter, ImportedCache
 from wherry.engine.build.kept import KeptContexts, Listed
@@ -119,6 +119,7 @@ class Builder:
         self._remembered: list[str] | None = None  # ids, oldest first; read when first needed
         self._recovery: asyncio.Task[None] | None = None
         self._going_on: set[Build] = set()
+        self._building = 0  # builds, also those whose context is not here yet
 
     async def start(self) -> None:
         """Ends what an earlier engine left of its builds."""
@@ -156,6 +157,7 @@ class Builder:
         log = BuildLog(report, tuple(options.secrets.values()))
         started, created = time.monotonic(), now()
         builds: list[Build] = []
+        self._building += 1
         status, error_text = "error", ""
         result = BuildResult()
         try:
@@ -172,6 +174,7 @@ class Builder:
             error_text = str(error)
             raise
         finally:
+            self._building -= 1
             if not options.check:
                 self._remember(
                     HistoryRecord(
@@ -368,7 +371,10 @@ class Builder:
 
     async def usage(self) -> list[CacheItem]:
         """What the cache holds."""
-        folders = await self._runner.caches.items()
+        folders = [
+            replace(item, in_use=True) if item.key == DOWNLOADS and self._building else item
+            for item in await self._runner.caches.items()
+        ]
         in_use = {key for build in self._going_on for key in build.keys}
         return [*self._cache.items(in_use), *folders]
 

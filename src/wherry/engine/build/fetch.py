@@ -30,6 +30,7 @@ from wherry.model.errors import (
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 600.0
+DOWNLOADS = "http"  # the folder among those of cache mounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Fetcher:
     """Downloads of one engine."""
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / "build-cache" / "http"
+        self._folder = root / "build-cache" / DOWNLOADS
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         records = list(self._folder.glob("*.json"))
         kept = {path.name for path in records}
