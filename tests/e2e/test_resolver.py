@@ -116,6 +116,23 @@ def test_an_internal_network_asks_nobody_outside(engine: Engine, busybox: str) -
     engine.docker("network", "rm", "inner")
 
 
+def test_servers_that_the_engine_was_told_to_give() -> None:
+    options = ("--dns=192.0.2.1", "--dns-search=example.com", "--dns-opt=timeout:3")
+    with running_engine(options=options) as engine:
+        engine.docker("load", "-q", "-i", str(make_image(default_folder(), "busybox")))
+
+        def told(*options: str) -> list[str]:
+            text = engine.docker("run", "--rm", *options, "busybox", "cat", "/etc/resolv.conf")
+            return [line for line in text.splitlines() if not line.startswith("#")]
+
+        given = ["nameserver 192.0.2.1", "search example.com", "options timeout:3"]
+        assert told() == told("--net", "host") == given
+        assert told("--dns", "192.0.2.2") == ["nameserver 192.0.2.2", *given[1:]]
+        engine.docker("network", "create", "net1")
+        assert told("--net", "net1")[:2] == ["nameserver 127.0.0.11", "search example.com"]
+        engine.docker("network", "rm", "net1")
+
+
 def test_questions_wait_for_the_next_engine() -> None:
     with running_engine() as engine:
         engine.docker("load", "-q", "-i", str(make_image(default_folder(), "busybox")))

@@ -6,6 +6,7 @@ dockerd does, except for lists, which may come from one place only. Parsing is p
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -55,6 +56,13 @@ def _parse_float(text: str) -> float:
         return float(text)
     except ValueError as exc:
         raise OptionError(f'invalid number "{text}"') from exc
+
+
+def _parse_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError as exc:
+        raise OptionError(f"{text} is not an ip address") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +216,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(name="seccomp-profile", help="Path of the default seccomp profile"),
     Option(name="no-new-privileges", parse=_parse_bool, help="Set no-new-privileges by default"),
-    Option(name="dns", many=True, help="DNS server of containers"),
+    Option(name="dns", parse=_parse_address, many=True, help="DNS server of containers"),
     Option(name="dns-opt", key="dns-opts", many=True, help="DNS option of containers"),
     Option(name="dns-search", many=True, help="DNS search domain of containers"),
     Option(name="label", key="labels", many=True, help="Label of this engine"),

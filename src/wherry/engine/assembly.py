@@ -65,7 +65,7 @@ class ContainerServices:
         self.cgroup_version = cgroup_version()
         self.roster = roster = Roster(store)
         self._health = HealthChecks(roster=roster, events=events)
-        self.resolvers = Resolvers(networks)
+        self.resolvers = Resolvers(networks, settings.dns)
         self._discarder = Discarder(
             settings=settings,
             store=store,

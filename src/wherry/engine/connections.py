@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.engine.containers.handle import ContainerHandle, Roster
-from wherry.engine.containers.host_files import build_resolv_conf, edit_hosts, read_resolver
+from wherry.engine.containers.host_files import build_resolv_conf, edit_hosts, find_resolver
 from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.processes import open_of
 from wherry.engine.containers.state import ALIVE
@@ -212,7 +212,8 @@ class Connections:
         except ShimLaunchError as exc:
             raise Internal(f"open the resolver of container {record.name}: {exc}") from exc
         self._resolvers.serve(record, sockets)
-        text = build_resolv_conf(read_resolver(), record.host_config, with_resolver=True)
+        resolver = find_resolver(self._settings)
+        text = build_resolv_conf(resolver, record.host_config, with_resolver=True)
         _write_in_place(self._settings.container_dir(record.id) / "resolv.conf", text)
 
     async def _leave(

@@ -46,8 +46,10 @@ class Names(Protocol):
 class Resolvers:
     """One server for each container that has sockets."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, nameservers: Sequence[str] = ()) -> None:
+        """`nameservers` are asked for containers that have none of their own; without any, the machine's."""
         self._names = names
+        self._nameservers = tuple(nameservers)
         self._servers: dict[str, _Server] = {}
         self._tasks = Tasks("resolvers")
 
@@ -56,7 +58,8 @@ class Resolvers:
         if len(sockets) != 2:
             return
         self.stop(container.id)
-        server = _Server(self._names, container.id, container.host_config.dns, sockets, self._tasks)
+        upstreams = container.host_config.dns or self._nameservers
+        server = _Server(self._names, container.id, upstreams, sockets, self._tasks)
         self._servers[container.id] = server
         self._tasks.spawn(server.start(), f"serve {container.id}")
 

@@ -53,6 +53,7 @@ def test_flags_in_all_spellings() -> None:
         (["--slots", "a"], 'invalid argument for --slots: invalid number "a"'),
         (["--debug=perhaps"], 'invalid boolean value "perhaps"'),
         (["--log-level", "x"], "invalid logging level: x"),
+        (["--dns", "foo"], "invalid argument for --dns: foo is not an ip address"),
         (["--host"], "flag needs an argument: --host"),
         (["--default-shm-size", "x"], "invalid size: 'x'"),
         (["--config-file", "/nonexistent"], "/nonexistent: no such file"),

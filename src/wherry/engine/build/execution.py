@@ -39,7 +39,7 @@ from wherry.engine.build.mounts import (
 from wherry.engine.build.records import BuildOptions, StepFailed
 from wherry.engine.containers.devices import container_devices
 from wherry.engine.containers.failure import container_failure, missing_command
-from wherry.engine.containers.host_files import build_hosts, build_resolv_conf, read_resolver
+from wherry.engine.containers.host_files import build_hosts, build_resolv_conf, find_resolver
 from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.resources import check_resources, read_machine, set_swap_default
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
@@ -309,7 +309,7 @@ class Runner:
         addresses = [endpoint.ip_address for endpoint in endpoints if endpoint.ip_address]
         gateway = next((endpoint.gateway for endpoint in endpoints), "")
         resolver = build_resolv_conf(
-            read_resolver(),
+            find_resolver(self._settings),
             host,
             keep_local=host.network_mode == "host",
             with_resolver=has_names(record),

@@ -1,5 +1,5 @@
 """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container, in Docker's words. Pure but for
-`read_resolver` and `edit_hosts`.
+`read_resolver`, `find_resolver` and `edit_hosts`.
 
 They are regenerated at each start and bind mounted (pitfall 18), so that nothing of them has to survive.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wherry.engine.settings import EngineSettings
 from wherry.model.container import Container, HostConfig
 from wherry.model.errors import Internal
 from wherry.runtime.resolver import ADDRESS as RESOLVER_ADDRESS
@@ -40,6 +41,16 @@ def read_resolver(path: str = "/etc/resolv.conf") -> Resolver:
     if found.nameservers == ("127.0.0.53",):
         return parse_resolver(_read("/run/systemd/resolve/resolv.conf"))
     return found
+
+
+def find_resolver(settings: EngineSettings) -> Resolver:
+    """This machine's, but for what the engine was told to give."""
+    found = read_resolver()
+    return Resolver(
+        nameservers=settings.dns or found.nameservers,
+        search=settings.dns_search or found.search,
+        options=settings.dns_options or found.options,
+    )
 
 
 def _read(path: str) -> str:

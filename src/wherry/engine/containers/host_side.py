@@ -20,7 +20,7 @@ from wherry.engine.containers.host_files import (
     build_hosts,
     build_resolv_conf,
     edit_hosts,
-    read_resolver,
+    find_resolver,
 )
 from wherry.engine.containers.links import find_links, find_parents
 from wherry.engine.containers.mount_points import find_mount, is_around
@@ -223,7 +223,7 @@ class HostSide:
     def _write_files(self, record: Container, joined: JoinedNamespaces) -> None:
         folder = self._settings.container_dir(record.id)
         host = record.host_config
-        resolver = read_resolver()
+        resolver = find_resolver(self._settings)
         if joined.network:
             donor = self._roster.get(host.network_mode.partition(":")[2]).record
             source = self._settings.container_dir(donor.id)
