@@ -81,5 +81,9 @@ def test_a_linked_container_is_on_the_default_bridge(engine: Engine, busybox: st
     form = "{{.NetworkSettings.Networks.bridge.IPAddress}}"
     bridged = engine.docker("inspect", "-f", form, "server").strip()
     assert in_hosts(engine, "user", "db") == [bridged]
-    engine.docker("rm", "-f", "server", "user")
+    # One in another's network is there where the other one is.
+    engine.docker("run", "-d", "--name", "lodger", "--net", "container:server", busybox, "top")
+    engine.docker("run", "-d", "--name", "two", "--link", "lodger:db", busybox, "sleep", "300")
+    assert in_hosts(engine, "two", "db") == [bridged]
+    engine.docker("rm", "-f", "server", "user", "lodger", "two")
     engine.docker("network", "rm", "other")

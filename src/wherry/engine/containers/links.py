@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from wherry.engine.containers.handle import Roster
+from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.state import ALIVE
 from wherry.model.container import Container, HostConfig
 from wherry.model.errors import Internal, InvalidArgument
@@ -53,13 +53,21 @@ def pin_links(roster: Roster, host_config: HostConfig) -> HostConfig:
     pinned = []
     for text in host_config.links:
         ref, alias = _parse(text)
-        child = roster.find(ref)
+        child = _find_network_owner(roster, ref)
         if child is None:
             raise InvalidArgument(f"could not get container for {ref}: No such container: {ref}")
         if child.record.host_config.network_mode == "host":
             raise InvalidArgument(HOST_MODE)
         pinned.append(f"{child.id}:{alias}")
     return replace(host_config, links=tuple(pinned)) if pinned else host_config
+
+
+def _find_network_owner(roster: Roster, ref: str) -> ContainerHandle | None:
+    """A container, or that in whose network it is."""
+    found = roster.find(ref)
+    while found is not None and found.record.host_config.network_mode.startswith("container:"):
+        found = roster.find(found.record.host_config.network_mode.partition(":")[2])
+    return found
 
 
 def _parse(text: str) -> tuple[str, str]:
