@@ -6,6 +6,7 @@ belong to the network that `Networks.find_gateway` names, and move when that is 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Mapping
@@ -254,6 +255,11 @@ class Connections:
                 nice=False,
             )
         except WorkerError as exc:
+            if exc.errno == errno.EEXIST:
+                raise Internal(
+                    f"failed to add interface {arguments['host_name']} to sandbox: error renaming"
+                    f' interface "{arguments["host_name"]}" to "{arguments["name"]}": file exists'
+                ) from exc
             raise Internal(f"{function} network of container {record.name}: {exc}") from exc
         finally:
             os.close(netns)

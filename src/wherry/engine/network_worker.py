@@ -30,7 +30,7 @@ def attach(arguments: JsonValue, report: Report) -> JsonValue:
             taken = {link.name for link in inside.links()}
             name = get_str(arguments, "name") or free_name(get_str(arguments, "prefix"), taken)
             if name in taken:
-                raise FileExistsError(errno.EEXIST, "interface is there already", name)
+                raise FileExistsError(errno.EEXIST, "File exists", name)
             outside.add_veth(
                 get_str(arguments, "host_name"),
                 name,
