@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.harness.engine import Engine
+from tests.harness.engine import Engine, running_engine
+from tests.images.make import default_folder, make_image
 
 DOCKER_CAPABILITIES = "00000000a80425fb"
 
@@ -245,3 +246,13 @@ def test_a_published_port_leads_into_the_container(engine: Engine, busybox: str)
     engine.docker("rm", "-f", "c1")
     again = engine.run("docker", "run", "--rm", "-p", f"127.0.0.1:{port}:80", busybox, "true")
     assert again.returncode == 0
+
+
+def test_an_engine_without_a_seccomp_profile() -> None:
+    shown = ("busybox", "grep", "Seccomp:", "/proc/self/status")
+    with running_engine(options=["--seccomp-profile=unconfined"]) as engine:
+        engine.docker("load", "-q", "-i", str(make_image(default_folder(), "busybox")))
+        assert "profile=unconfined" in engine.docker("info", "-f", "{{.SecurityOptions}}")
+        assert engine.docker("run", "--rm", *shown).split() == ["Seccomp:", "0"]
+        builtin = ("--security-opt", "seccomp=builtin")
+        assert engine.docker("run", "--rm", *builtin, *shown).split() == ["Seccomp:", "2"]

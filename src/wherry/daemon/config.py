@@ -26,7 +26,7 @@ class OptionError(Exception):
 
 
 class HelpWanted(Exception):
-    """`--help` or `--version` was given; the message is the text to print."""
+    """`--help`, `--version` or `--validate` was given; the message is the text to print."""
 
 
 def parse_size(text: str) -> int:
@@ -112,6 +112,7 @@ class Options:
     tlscacert: str = ""
     tlscert: str = ""
     tlskey: str = ""
+    validate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +215,10 @@ OPTIONS: tuple[Option, ...] = (
         parse=_parse_int,
         help="Seconds that running requests have at the end",
     ),
-    Option(name="seccomp-profile", help="Path of the default seccomp profile"),
+    Option(
+        name="seccomp-profile",
+        help="Path of the default seccomp profile, unconfined, or builtin (the default)",
+    ),
     Option(name="no-new-privileges", parse=_parse_bool, help="Set no-new-privileges by default"),
     Option(name="dns", parse=_parse_address, many=True, help="DNS server of containers"),
     Option(name="dns-opt", key="dns-opts", many=True, help="DNS option of containers"),
@@ -225,6 +229,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="tlscacert", help="CA that clients' certificates must be signed by"),
     Option(name="tlscert", help="Certificate of this engine"),
     Option(name="tlskey", help="Key of that certificate"),
+    Option(name="validate", parse=_parse_bool, help="Check the options and the file, and exit"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 _BY_SHORT = {option.short: option for option in OPTIONS if option.short}
@@ -410,7 +415,10 @@ def parse_options(argv: Sequence[str]) -> Options:
         raise OptionError(
             f"unable to configure the engine with file {path}: {exc.strerror}"
         ) from exc
-    return build_options(flags, read_file(text, path))
+    options = build_options(flags, read_file(text, path))
+    if options.validate:
+        raise HelpWanted("configuration OK")
+    return options
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,17 @@ def test_help_shows_every_flag() -> None:
     assert all(f"--{option.name}" in str(wanted.value) for option in OPTIONS)
 
 
+def test_a_configuration_is_checked_alone(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    words = ["--validate", "--config-file", str(path)]
+    path.write_text('{"debug": true}')
+    with pytest.raises(HelpWanted, match="configuration OK"):
+        parse_options(words)
+    path.write_text('{"nope": true}')
+    with pytest.raises(OptionError, match="don't match any configuration option: nope"):
+        parse_options(words)
+
+
 def test_a_file_of_dockerd_is_understood(tmp_path: Path) -> None:
     path = tmp_path / "daemon.json"
     path.write_text(

@@ -481,6 +481,8 @@ def _unmount_shm(path: Path) -> None:
 def _read_profile(path: Path | None) -> str:
     if path is None:
         return ""
+    if str(path) in {"builtin", "unconfined"}:
+        return str(path)
     try:
         return path.read_text(encoding="utf-8")
     except OSError as exc:

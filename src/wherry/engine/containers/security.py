@@ -58,7 +58,7 @@ AVAILABLE = _read_available()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityOptions:
-    """`--security-opt` as values. `seccomp`: a profile's text, "unconfined", "" = the default one."""
+    """`--security-opt` as values. `seccomp`: a profile's text, "unconfined", "builtin", "" = the engine's."""
 
     seccomp: str = ""
     no_new_privileges: bool = False
@@ -95,7 +95,7 @@ def _parse_option(parsed: SecurityOptions, option: str) -> SecurityOptions:
         case "apparmor":
             return replace(parsed, apparmor=value)
         case "seccomp":
-            return replace(parsed, seccomp="" if value == "builtin" else value)
+            return replace(parsed, seccomp=value)
         case "systempaths" if value == "unconfined":
             return replace(parsed, unmask_system_paths=True)
         case "no-new-privileges" | "writable-cgroups":

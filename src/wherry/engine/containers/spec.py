@@ -45,7 +45,7 @@ class SpecInputs:
     shm_source: str = ""  # a directory of this machine; "" = a new tmpfs
     sources: Mapping[str, str] = field(default_factory=dict)  # by destination; see `user_mounts`
     default_ulimits: tuple[Ulimit, ...] = ()
-    default_seccomp: str = ""  # a profile's text; "" = the built-in one
+    default_seccomp: str = ""  # a profile's text, "unconfined" or "builtin", as "" is
     no_new_privileges: bool = False
     has_apparmor: bool = False
     init_source: str = ""
@@ -218,8 +218,10 @@ def with_security(draft: Draft, inputs: SpecInputs) -> None:
     draft.linux["maskedPaths"] = list(masked_paths(host, options))
     draft.linux["readonlyPaths"] = list(readonly_paths(host, options))
     profile = options.seccomp or ("unconfined" if host.privileged else inputs.default_seccomp)
-    if profile != "unconfined":
-        draft.linux["seccomp"] = decode_seccomp(profile) if profile else {"profile": "default"}
+    if profile in {"", "builtin"}:
+        draft.linux["seccomp"] = {"profile": "default"}
+    elif profile != "unconfined":
+        draft.linux["seccomp"] = decode_seccomp(profile)
 
 
 def with_sysctls(draft: Draft, inputs: SpecInputs) -> None:

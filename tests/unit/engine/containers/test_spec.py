@@ -205,6 +205,10 @@ def test_security_options() -> None:
     assert linux(build(record))["seccomp"] == {"defaultAction": "SCMP_ACT_ALLOW"}
     with pytest.raises(EngineError, match="Decoding seccomp profile failed"):
         build(container(security_opt=("seccomp={bad",)))
+    assert "seccomp" not in linux(build(default_seccomp="unconfined"))
+    builtin = container(security_opt=("seccomp=builtin",))
+    for document in (build(default_seccomp="builtin"), build(builtin, default_seccomp="{bad")):
+        assert linux(document)["seccomp"] == {"profile": "default"}
 
 
 def test_apparmor_where_the_kernel_has_it() -> None:
