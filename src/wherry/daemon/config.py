@@ -58,6 +58,15 @@ def _parse_float(text: str) -> float:
         raise OptionError(f'invalid number "{text}"') from exc
 
 
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise OptionError(f'"{text}" is none of {", ".join(choices)}')
+        return text
+
+    return parse
+
+
 def _parse_address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text.strip()))
@@ -198,8 +207,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="default-runtime", help="OCI runtime of containers"),
     Option(name="add-runtime", many=True, help="Another OCI runtime: name=path"),
     Option(name="default-shm-size", parse=parse_size, help="Size of /dev/shm"),
-    Option(name="default-ipc-mode", help="private or shareable"),
-    Option(name="default-cgroupns-mode", help="private or host"),
+    Option(
+        name="default-ipc-mode",
+        parse=_one_of("private", "shareable"),
+        help="private or shareable",
+    ),
+    Option(name="default-cgroupns-mode", parse=_one_of("private", "host"), help="private or host"),
     Option(
         name="default-ulimit",
         key="default-ulimits",

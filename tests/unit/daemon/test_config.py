@@ -54,6 +54,10 @@ def test_flags_in_all_spellings() -> None:
         (["--debug=perhaps"], 'invalid boolean value "perhaps"'),
         (["--log-level", "x"], "invalid logging level: x"),
         (["--dns", "foo"], "invalid argument for --dns: foo is not an ip address"),
+        (
+            ["--default-ipc-mode", "host"],
+            'invalid argument for --default-ipc-mode: "host" is none of private, shareable',
+        ),
         (["--host"], "flag needs an argument: --host"),
         (["--default-shm-size", "x"], "invalid size: 'x'"),
         (["--config-file", "/nonexistent"], "/nonexistent: no such file"),
