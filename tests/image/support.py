@@ -51,8 +51,19 @@ class Tar:
         self._tar.addfile(member, io.BytesIO(content))
         return self
 
-    def folder(self, name: str, mode: int = 0o755, *, xattrs: dict[str, str] | None = None) -> Tar:
-        return self.add(name, kind=tarfile.DIRTYPE, mode=mode, xattrs=xattrs)
+    def folder(
+        self,
+        name: str,
+        mode: int = 0o755,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        mtime: float = TIME,
+        xattrs: dict[str, str] | None = None,
+    ) -> Tar:
+        return self.add(
+            name, kind=tarfile.DIRTYPE, mode=mode, uid=uid, gid=gid, mtime=mtime, xattrs=xattrs
+        )
 
     def symlink(self, name: str, target: str) -> Tar:
         return self.add(name, kind=tarfile.SYMTYPE, link=target)
