@@ -103,6 +103,32 @@ def test_link_local_addresses_are_given_too(engine: Engine, busybox: str, contai
     assert "invalid link local IP address: 169.253.5.5" in refused.stderr
 
 
+def test_the_gateway_of_the_host_is_the_default_bridges(
+    engine: Engine, busybox: str, container: str
+) -> None:
+    del container
+    engine.docker("network", "create", "--internal", "inner")
+    template = "{{(index .IPAM.Config 0).Gateway}}"
+    address = engine.docker("network", "inspect", "-f", template, "bridge")
+    for network in ("bridge", "n1", "inner", "host"):
+        named = ("--net", network, "--add-host", "me:host-gateway")
+        line = engine.docker("run", "--rm", *named, busybox, "grep", "-w", "me", "/etc/hosts")
+        assert line == f"{address}\tme"
+    engine.docker("network", "rm", "inner")
+
+
+def test_the_gateway_of_the_host_by_option(busybox_archive: str) -> None:
+    with running_engine(options=["--host-gateway-ip=192.0.2.7"]) as engine:
+        engine.docker("load", "-q", "-i", busybox_archive)
+        named = ("--rm", "--add-host", "me:host-gateway", "busybox")
+        line = engine.docker("run", *named, "grep", "-w", "me", "/etc/hosts")
+        assert line == "192.0.2.7\tme"
+        text = "FROM busybox\nRUN grep -w me /etc/hosts >/line\n"
+        built = ("--add-host", "me:host-gateway", "-t", "named", "-")
+        engine.docker("build", "-q", *built, input_=text)
+        assert engine.docker("run", "--rm", "named", "cat", "/line") == "192.0.2.7\tme"
+
+
 def test_interfaces_have_the_names_and_settings_that_were_asked_for(
     engine: Engine, busybox: str, container: str
 ) -> None:

@@ -112,6 +112,7 @@ class Options:
     shutdown_timeout: int = 15
     seccomp_profile: str = ""
     no_new_privileges: bool = False
+    host_gateway_ip: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     dns_opt: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -234,6 +235,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(name="no-new-privileges", parse=_parse_bool, help="Set no-new-privileges by default"),
     Option(name="dns", parse=_parse_address, many=True, help="DNS server of containers"),
+    Option(
+        name="host-gateway-ip",
+        key="host-gateway-ips",
+        parse=_parse_address,
+        many=True,
+        help="What host-gateway of --add-host stands for (default: the default bridge's address)",
+    ),
     Option(name="dns-opt", key="dns-opts", many=True, help="DNS option of containers"),
     Option(name="dns-search", many=True, help="DNS search domain of containers"),
     Option(name="label", key="labels", many=True, help="Label of this engine"),
@@ -247,6 +255,7 @@ OPTIONS: tuple[Option, ...] = (
 _BY_NAME = {option.name: option for option in OPTIONS}
 _BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 _BY_KEY = {option.file_key: option for option in OPTIONS}
+_OLD_KEYS = {"host-gateway-ip": "host-gateway-ips"}
 # Keys of dockerd's file that mean nothing here and do no harm.
 _IGNORED_KEYS = frozenset(
     ["features", "experimental", "live-restore", "exec-opts", "storage-opts", "builder", "ipv6",
@@ -321,7 +330,8 @@ def read_file(text: bytes, path: str) -> dict[str, list[str]]:
         raise OptionError(f"unable to configure the engine with file {path}: not a JSON object")
     found: dict[str, list[str]] = {}
     unknown = []
-    for key, value in document.items():
+    for word, value in document.items():
+        key = _OLD_KEYS.get(word, word)
         if key == "runtimes":
             found["add-runtime"] = _read_runtimes(value, path)
         elif key in _BY_KEY:

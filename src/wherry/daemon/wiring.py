@@ -232,6 +232,7 @@ def build_settings(options: Options) -> EngineSettings:
         init_path=options.init_path,
         no_new_privileges=options.no_new_privileges,
         seccomp_profile=Path(options.seccomp_profile) if options.seccomp_profile else None,
+        host_gateway_ips=options.host_gateway_ip,
         dns=options.dns,
         dns_options=options.dns_opt,
         dns_search=options.dns_search,

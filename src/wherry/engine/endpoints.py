@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from wherry.engine.settings import EngineSettings
 from wherry.model.container import EndpointConfig
 from wherry.model.errors import InvalidArgument
 from wherry.model.network import Ipam, Network
@@ -69,6 +70,12 @@ def _complain(config: EndpointConfig, name: str, network: Network | None) -> Ite
             for address in asked:
                 if _is_given(address) and not _is_within(network.ipam, address):
                     yield f"no configured subnet or ip-range contain the IP address {address}"
+
+
+def host_gateway(settings: EngineSettings, bridge: Network) -> str:
+    """What `host-gateway` stands for: this machine on the default bridge, whatever network asks."""
+    own = [pool.gateway for pool in bridge.ipam.config if pool.gateway]
+    return next(iter((*settings.host_gateway_ips, *own)), "")
 
 
 def interface_name(config: EndpointConfig) -> str:

@@ -32,6 +32,7 @@ class EngineSettings:
     init_path: str = ""  # empty = tini when it is there, else the built-in one
     no_new_privileges: bool = False
     seccomp_profile: Path | None = None
+    host_gateway_ips: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()

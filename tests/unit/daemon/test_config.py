@@ -75,6 +75,13 @@ def test_help_shows_every_flag() -> None:
     assert all(f"--{option.name}" in str(wanted.value) for option in OPTIONS)
 
 
+@pytest.mark.parametrize("key", ["host-gateway-ip", "host-gateway-ips"])
+def test_a_key_that_dockerd_has_named_anew(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text(f'{{"{key}": "192.0.2.7"}}')
+    assert parse_options(["--config-file", str(path)]).host_gateway_ip == ("192.0.2.7",)
+
+
 def test_a_configuration_is_checked_alone(tmp_path: Path) -> None:
     path = tmp_path / "daemon.json"
     words = ["--validate", "--config-file", str(path)]

@@ -44,6 +44,7 @@ from wherry.engine.containers.host_side import has_names
 from wherry.engine.containers.resources import check_resources, read_machine, set_swap_default
 from wherry.engine.containers.seams import Launcher, NetworkAttacher
 from wherry.engine.containers.spec import SpecInputs, build_spec
+from wherry.engine.endpoints import host_gateway
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
 from wherry.engine.shims import Attachment, ExitRecord, ShimHandle, ShimLaunchError, ShimRequest
@@ -307,7 +308,7 @@ class Runner:
         host = record.host_config
         endpoints = record.endpoints.values()
         addresses = [endpoint.ip_address for endpoint in endpoints if endpoint.ip_address]
-        gateway = next((endpoint.gateway for endpoint in endpoints), "")
+        gateway = host_gateway(self._settings, self._networks.get("bridge"))
         resolver = build_resolv_conf(
             find_resolver(self._settings),
             host,

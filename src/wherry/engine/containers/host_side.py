@@ -10,7 +10,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -83,8 +83,11 @@ class JoinedNamespaces:
 class HostSide:
     """Prepares and frees."""
 
-    def __init__(self, settings: EngineSettings, roster: Roster) -> None:
+    def __init__(
+        self, settings: EngineSettings, roster: Roster, find_host_gateway: Callable[[], str]
+    ) -> None:
         self._settings = settings
+        self._find_host_gateway = find_host_gateway
         self._roster = roster
         self.default_seccomp = _read_profile(settings.seccomp_profile)
         self.has_apparmor = _read_text(_APPARMOR).startswith("Y")
@@ -236,7 +239,7 @@ class HostSide:
             for address in (endpoint.ip_address, endpoint.global_ipv6_address)
             if address
         ]
-        gateway = next((e.gateway for e in record.endpoints.values() if e.gateway), "")
+        gateway = self._find_host_gateway()
         if host.network_mode == "host":
             head = _read_text(Path("/etc/hosts"))
             hosts = build_hosts(record, (), gateway=gateway, head=head)

@@ -45,7 +45,7 @@ from wherry.engine.containers.restart_policy import next_start
 from wherry.engine.containers.seams import ImageSource, Launcher, NetworkAttacher, VolumeSource
 from wherry.engine.containers.spec import SpecInputs, build_spec
 from wherry.engine.containers.wait import answer_end, answer_removal
-from wherry.engine.endpoints import name_interfaces
+from wherry.engine.endpoints import host_gateway, name_interfaces
 from wherry.engine.events import Events
 from wherry.engine.resolvers import Resolvers
 from wherry.engine.settings import EngineSettings
@@ -113,7 +113,9 @@ class Lifecycle:
         self._health = health
         self._resolvers = resolvers
         self._discard = discard
-        self._host = HostSide(settings, roster)
+        self._host = HostSide(
+            settings, roster, lambda: host_gateway(settings, networks.get("bridge"))
+        )
         self._tasks = Tasks("containers")
         self._closing = False
 
