@@ -191,6 +191,14 @@ def test_only_what_the_target_needs(engine: Engine, busybox: str, context: Path)
     assert 'target stage "tow" could not be found (did you mean two?)' in message
 
 
+def test_arguments_that_nothing_takes_are_told(engine: Engine, busybox: str, context: Path) -> None:
+    write(context, f"FROM {busybox}\nARG TAKEN\nARG UNSET_1\n")
+    given = ("TAKEN=1", "LEFT=1", "UNSET_1", "UNSET_2")  # a name alone is the client's own variable
+    options = [word for name in given for word in ("--build-arg", name)]
+    told = "[Warning] One or more build-args [LEFT UNSET_2] were not consumed"
+    assert told in build(engine, context, *options)
+
+
 def test_a_command_may_be_nothing(engine: Engine, busybox: str, context: Path) -> None:
     write(context, f"FROM {busybox}\nCMD []\n")
     build(engine, context, "-t", "nothing")

@@ -302,9 +302,9 @@ class _Planner:
         for argument in instruction.arguments:
             name = self.expand(argument.name, instruction)
             value: str | None = None
+            self.used_args.add(name)
             if name in self.resolution.build_args:
                 value = self.resolution.build_args[name]
-                self.used_args.add(name)
             elif argument.default is not None:
                 value = self.expand(argument.default, instruction)
             elif name in self.resolution.globals:

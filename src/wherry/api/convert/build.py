@@ -77,6 +77,7 @@ def parse_options(query: Query, registry_config: str) -> BuildOptions:
         dockerfile=query.get("dockerfile") or "Dockerfile",
         tags=tuple(tag for tag in query.get_all("t") if tag),
         build_args={name: value for name, value in build_args.items() if value is not None},
+        valueless_args=frozenset(name for name, value in build_args.items() if value is None),
         target=query.get("target"),
         no_cache=query.flag("nocache"),
         pull=query.flag("pull"),

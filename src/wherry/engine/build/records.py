@@ -55,6 +55,7 @@ class BuildOptions:
     dockerfile_text: bytes | None = None
     tags: tuple[str, ...] = ()
     build_args: Mapping[str, str] = field(default_factory=dict)
+    valueless_args: frozenset[str] = frozenset()  # that the client named and had no value for
     target: str = ""
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()

@@ -213,7 +213,7 @@ class Build:
         known |= self.resolution.declared_globals | PROXY_ARGS | set(self.resolution.globals)
         return sorted(
             name
-            for name in self._options.build_args
+            for name in (*self._options.build_args, *self._options.valueless_args)
             if name not in known and not name.startswith(("BUILDKIT_", "SOURCE_DATE_EPOCH"))
         )
 
