@@ -159,10 +159,9 @@ class _Archive:
                 for piece in reader.data():
                     consume(piece)
             else:
-                beside = Beside(consume)
-                for piece in reader.data():
-                    beside.put(piece)
-                beside.close()
+                with Beside(consume) as beside:
+                    for piece in reader.data():
+                        beside.put(piece)
         return _Member(path, size, Digest(f"sha256:{running.hexdigest()}"))
 
     def _find(self, name: str) -> _Member | None:

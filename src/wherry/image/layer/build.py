@@ -54,9 +54,14 @@ def ingest(request: JsonObject, report: Report) -> JsonValue:
     diff_id = get_str(request, "diffId")
     partial, blob = Path(get_str(request, "partial")), Path(get_str(request, "blob"))
     algorithm, expected = split_digest(digest)
-    with partial.open("rb", buffering=0) as file, open_pipe(get_str(request, "control")) as control:
-        growing = GrowingFile(file.fileno(), get_int(request, "size"), control)
-        source = Digester(_reporting(growing, report), algorithm)
+    with (
+        partial.open("rb", buffering=0) as file,
+        open_pipe(get_str(request, "control")) as control,
+        Digester(
+            _reporting(GrowingFile(file.fileno(), get_int(request, "size"), control), report),
+            algorithm,
+        ) as source,
+    ):
         record: LayerRecord | None = None
         pending: PendingLayer | None = None
         if diff_id:
@@ -164,8 +169,8 @@ class PendingLayer:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         tar_fd = os.open(self._folder / TAR_NAME, flags, 0o600)
         try:
-            digester = Digester(Decompressor(read).read, out=tar_fd)
-            tree = read_tree(TarReader(digester.read))
+            with Digester(Decompressor(read).read, out=tar_fd) as digester:
+                tree = read_tree(TarReader(digester.read))
             diff_id = Digest(f"sha256:{digester.hexdigest()}")
             return self._make(tree, tar_fd, digester.size, diff_id)
         finally:

@@ -74,12 +74,11 @@ def compress(request: JsonObject, report: Report) -> JsonValue:
             running.update(piece)
             write_all(target.fileno(), piece)
 
-        beside = Beside(consume)
-        while piece := source.read(PIECE):
-            if packed := packer.compress(piece):
-                beside.put(packed)
-        beside.put(packer.flush())
-        beside.close()
+        with Beside(consume) as beside:
+            while piece := source.read(PIECE):
+                if packed := packer.compress(piece):
+                    beside.put(packed)
+            beside.put(packer.flush())
         os.fsync(target.fileno())
         packed_size = os.fstat(target.fileno()).st_size
     return {"digest": f"sha256:{running.hexdigest()}", "size": packed_size}

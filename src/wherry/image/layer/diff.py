@@ -63,11 +63,11 @@ def commit(request: JsonObject, report: Report) -> JsonValue:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         out = os.open(tar, flags, 0o600)
         try:
-            digester = Digester(lambda _: b"", out=out)
-            writer = _Archiver(digester.write)
-            with open_stack([get_str(request, "upper")]) as root:
-                writer.add_changes(root)
-            writer.close()
+            with Digester(lambda _: b"", out=out) as digester:
+                writer = _Archiver(digester.write)
+                with open_stack([get_str(request, "upper")]) as root:
+                    writer.add_changes(root)
+                writer.close()
             diff_id = Digest(f"sha256:{digester.hexdigest()}")
         finally:
             os.close(out)

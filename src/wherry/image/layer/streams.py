@@ -6,6 +6,7 @@ queues a fixed length, and a stream that decompresses to absurd amounts is refus
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import queue
@@ -13,7 +14,7 @@ import select
 import struct
 import threading
 from collections.abc import Callable
-from typing import IO, cast
+from typing import IO, Self, cast
 
 import zstandard
 from isal import isal_zlib
@@ -207,7 +208,10 @@ class _StandardStream:
 
 
 class Beside:
-    """Runs a consumer of pieces in a second thread; hashing and writing release the interpreter lock."""
+    """Runs a consumer of pieces in a second thread; hashing and writing release the interpreter lock.
+
+    As a context: when it is left the thread has ended, so that what it writes to may be closed.
+    """
 
     def __init__(self, consume: Callable[[bytes], object]) -> None:
         self._consume = consume
@@ -215,6 +219,17 @@ class Beside:
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+            return
+        self._error = self._error or OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+        self._queue.put(None)
+        self._thread.join()
 
     def put(self, piece: bytes) -> None:
         """Hands one piece over; waits while the consumer is behind. Raises what the consumer raised."""
@@ -240,7 +255,10 @@ class Beside:
 
 
 class Digester:
-    """Passes a stream through while hashing it (and writing it to `out`), in a second thread; counts its bytes."""
+    """Passes a stream through while hashing it (and writing it to `out`), in a second thread; counts its bytes.
+
+    A context, as `Beside` is.
+    """
 
     def __init__(self, read: Read, algorithm: str = "sha256", out: int | None = None) -> None:
         self._read = read
@@ -248,6 +266,12 @@ class Digester:
         self._out = out
         self._beside = Beside(self._consume)
         self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._beside.__exit__(kind, error, trace)
 
     def read(self, count: int) -> bytes:
         """At most `count` bytes of the stream."""
