@@ -541,7 +541,7 @@ def test_an_oci_layout_as_context(engine: Engine, busybox: str, debian: str, con
         path.write_bytes(b"what a pull has so far")
     engine.docker("rmi", "-f", "laid")
     engine.docker("builder", "prune", "-af")
-    build(engine, context, "-q", "--build-context", named, client="wherry")
+    build(engine, context, "-q", "-t", "laid", "--build-context", named, client="wherry")
     for path in downloading:
         assert path.read_bytes() == b"what a pull has so far"
         path.unlink()
@@ -1390,7 +1390,7 @@ def test_the_tutorial_build(
 
 def test_a_cache_source_that_no_image_can_be(engine: Engine, busybox: str, context: Path) -> None:
     write(context, f"FROM {busybox}\nRUN echo 1\n")
-    assert "Successfully built" in build(engine, context, "--cache-from", "x y")
+    assert "Successfully built" in build(engine, context, "-t", "odd", "--cache-from", "x y")
 
 
 def test_a_dockerfile_and_names_that_are_no_utf8(

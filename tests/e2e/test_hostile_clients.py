@@ -124,3 +124,12 @@ def test_a_build_whose_output_nobody_reads(engine: Engine) -> None:
         while b"Successfully tagged" not in answer[-4096:]:
             answer += connection.recv(1 << 20)
     assert b"output clipped" in answer
+
+
+def test_a_filter_that_would_go_back_for_ever(engine: Engine) -> None:
+    name = "a" * 30
+    engine.docker("create", "--name", name, "host", "true")
+    assert engine.docker("ps", "-aq", "--filter", "name=^/?a+$")
+    assert not engine.docker("ps", "-aq", "--filter", "name=^(a|a)*$Z|(a*)*b")
+    ask(engine)
+    engine.docker("rm", name)

@@ -261,6 +261,7 @@ def test_a_platform_in_parts(engine: Engine, busybox: str, client: str, platform
 
 
 def test_filters_and_prune(engine: Engine, busybox: str, client: str) -> None:
+    engine.docker("image", "prune", "-f")  # of tests before
     engine.docker("run", "--name", "c1", busybox, "sh", "-c", "echo stayed >> /x")
     engine.docker("commit", "-c", "LABEL keep=no", "c1", "t-old:1")
     engine.docker("start", "-a", "c1")  # another layer

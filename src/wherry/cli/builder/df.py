@@ -11,13 +11,15 @@ from wherry.cli.table import show
 from wherry.cli.timestamps import to_timestamp
 from wherry.cli.units import human_size
 from wherry.client.document import flag_of, number_of, strings_of, text_of
-from wherry.lib.fieldfilter import matches
+from wherry.lib.fieldfilter import FieldFilter
+from wherry.lib.pattern import PatternError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Arguments
     from wherry.cli.session import Session
     from wherry.client.document import Document
+    from wherry.lib.fieldfilter import Fields
 
 OPTIONS = (
     (
@@ -36,12 +38,7 @@ DEFAULT = "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSin
 
 def run(session: Session, arguments: Arguments) -> int:
     """Lists the build cache, and what of it can be reclaimed."""
-    filters = read_filters(arguments)
-    records = [
-        record
-        for record in sort_cache(session.client.builder.usage())
-        if _is_asked_for(record, filters)
-    ]
+    records = _find(session, read_filters(arguments))
     layout = arguments.text("format")
     if arguments.flag("verbose") and not layout:
         for record in records:
@@ -64,26 +61,31 @@ def run(session: Session, arguments: Arguments) -> int:
     return 0
 
 
-def _is_asked_for(record: Document, filters: dict[str, list[str]]) -> bool:
-    import re
+def _find(session: Session, asked: dict[str, list[str]]) -> list[Document]:
+    try:
+        filters = [
+            FieldFilter("id~" if name == "id" else name, values) for name, values in asked.items()
+        ]
+        return [
+            record
+            for record in sort_cache(session.client.builder.usage())
+            if all(wanted.fits(_fields_of(record)) for wanted in filters)
+        ]
+    except PatternError as exc:
+        raise CommandFailed(f"invalid pattern in a filter: {exc}") from exc
 
-    in_use, shared = flag_of(record, "InUse"), flag_of(record, "Shared")
-    fields = {
+
+def _fields_of(record: Document) -> Fields:
+    shared = flag_of(record, "Shared")
+    return {
         "id": text_of(record, "ID"),
         "parents": ";".join(strings_of(record, PARENTS)) or None,
         "type": text_of(record, "Type"),
         "description": text_of(record, "Description") or None,
-        "inuse": "" if in_use else None,
+        "inuse": "" if flag_of(record, "InUse") else None,
         "shared": "" if shared else None,
         "private": None if shared else "",
     }
-    try:
-        return all(
-            matches(fields, "id~" if name == "id" else name, values)
-            for name, values in filters.items()
-        )
-    except re.error as exc:
-        raise CommandFailed(f"invalid pattern in a filter: {exc}") from exc
 
 
 def _describe(record: Document) -> str:

@@ -5,7 +5,6 @@ Without `all` what an image has stays, since removing it frees nothing. Limits t
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from dataclasses import dataclass, field
 from wherry.engine.build.records import CacheItem
 from wherry.engine.clock import parse_time
 from wherry.engine.filters import parse_moment
-from wherry.lib.fieldfilter import matches, split_operator
+from wherry.lib.fieldfilter import FieldFilter, Fields, split_operator
+from wherry.lib.pattern import PatternError
 from wherry.model.errors import InvalidArgument
 
 _FAILED = "failed to prune build cache: "
@@ -39,7 +39,20 @@ class PruneOptions:
 
 def choose(items: Sequence[CacheItem], options: PruneOptions, free_bytes: int) -> list[CacheItem]:
     """Those that are to go, in this order. Raises InvalidArgument."""
+    try:
+        return _choose(items, options, free_bytes)
+    except PatternError as error:
+        raise InvalidArgument(f"{_FAILED}invalid pattern: {error}") from error
+
+
+def _choose(items: Sequence[CacheItem], options: PruneOptions, free_bytes: int) -> list[CacheItem]:
     limit_ns = _check(options.filters)
+    filters = [
+        # dockerd takes an id for a pattern.
+        FieldFilter("id~" if name == "id" else name, values)
+        for name, values in options.filters.items()
+        if name not in _AGES
+    ]
     total = sum(item.size_bytes for item in items if not item.shared)
     keep = _bytes_to_keep(total, options, free_bytes)
     chosen: list[CacheItem] = []
@@ -50,7 +63,8 @@ def choose(items: Sequence[CacheItem], options: PruneOptions, free_bytes: int) -
             continue
         if limit_ns and parse_time(item.last_used) > limit_ns:
             continue
-        if not _is_asked_for(item, options.filters):
+        fields = _fields_of(item)
+        if not all(wanted.fits(fields) for wanted in filters):
             continue
         chosen.append(item)
         total -= 0 if item.shared else item.size_bytes
@@ -89,8 +103,8 @@ def _check(filters: Mapping[str, Sequence[str]]) -> int:
     return min(limits[0], time.time_ns()) if limits else 0
 
 
-def _is_asked_for(item: CacheItem, filters: Mapping[str, Sequence[str]]) -> bool:
-    fields = {
+def _fields_of(item: CacheItem) -> Fields:
+    return {
         "id": item.id,
         "parent": ";".join(item.parents) or None,
         "type": item.kind,
@@ -99,12 +113,3 @@ def _is_asked_for(item: CacheItem, filters: Mapping[str, Sequence[str]]) -> bool
         "shared": "" if item.shared else None,
         "private": None if item.shared else "",
     }
-    try:
-        return all(
-            # dockerd takes an id for a pattern.
-            matches(fields, "id~" if name == "id" else name, values)
-            for name, values in filters.items()
-            if name not in _AGES
-        )
-    except re.error as error:
-        raise InvalidArgument(f"{_FAILED}invalid pattern: {error}") from error

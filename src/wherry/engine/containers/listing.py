@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from wherry.engine.containers.validate import parse_port
 from wherry.engine.filters import Filters, check_filters, flag_filter, match_labels
 from wherry.engine.settings import EngineSettings
 from wherry.lib.durations import human_duration
+from wherry.lib.pattern import Pattern, PatternError
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.errors import EngineError, Internal, InvalidArgument
 from wherry.model.image import Image
@@ -272,11 +272,17 @@ def _by_exit_code(values: Sequence[str]) -> Matcher:
 def _by_name(values: Sequence[str]) -> Matcher:
     patterns = []
     for value in values:
-        with suppress(re.error):  # which fits nothing
-            patterns.append(re.compile(value))
-    return lambda record: any(
-        pattern.search(record.name) or pattern.search(f"/{record.name}") for pattern in patterns
-    )
+        with suppress(PatternError):  # which fits nothing
+            patterns.append(Pattern(value))
+
+    def matches(record: Container) -> bool:
+        names = record.name, f"/{record.name}"
+        try:
+            return any(pattern.is_found_in(name) for pattern in patterns for name in names)
+        except PatternError as exc:
+            raise InvalidArgument(f"invalid filter 'name': {exc}") from exc
+
+    return matches
 
 
 def _by_port(name: str) -> Callable[[Sequence[str]], Matcher]:
