@@ -15,6 +15,7 @@ from tests.engine.containers.conftest import Place
 from tests.engine.containers.rig import Client, Rig, names, running_rig
 from tests.engine.shims.conftest import build_process
 
+from wherry.engine.containers import stop
 from wherry.engine.containers.requests import AttachOptions, LogOptions
 from wherry.engine.shims import Attachment, ExecRequest
 from wherry.model.container import (
@@ -121,6 +122,26 @@ def test_stop_asks_then_kills_even_when_the_caller_goes(place: Place) -> None:
         await containers.remove("deaf", force=True)
         with pytest.raises(NoSuchContainer):
             containers.get("deaf")
+
+    tell(place, story)
+
+
+def test_a_program_that_has_just_begun_sees_its_signal(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stop, "_YOUTH_NS", 60_000_000_000)  # however slow the machine
+    script = "usleep 50000; trap 'exit 7' TERM; while :; do usleep 5000; done"
+
+    async def story(rig: Rig) -> None:
+        containers = rig.services.containers
+        for end in ("kill", "stop"):
+            identity = await rig.start("sh", "-c", script)
+            if end == "kill":
+                await containers.kill(identity, "TERM")
+            else:
+                await containers.stop(identity, timeout_s=60)
+            assert await rig.wait(identity) == 7
+            await containers.remove(identity)
 
     tell(place, story)
 

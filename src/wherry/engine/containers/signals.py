@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from pathlib import Path
 
 from wherry.model.errors import InvalidArgument
 
@@ -49,6 +50,16 @@ def parse_signal(text: str) -> int:
     if not number:
         raise InvalidSignal(text)
     return number
+
+
+def has_plans(pid: int, number: int) -> bool:
+    """Whether a process catches, blocks or ignores a signal; also when it has ended. Blocking, briefly."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+    masks = re.findall(r"^Sig(?:Blk|Ign|Cgt):\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 def is_supported(number: int) -> bool:

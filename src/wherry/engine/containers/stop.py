@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from dataclasses import replace
 
+from wherry.engine.clock import parse_time
 from wherry.engine.containers import state
 from wherry.engine.containers.handle import ContainerHandle, Roster
 from wherry.engine.containers.host_side import cgroup_path
 from wherry.engine.containers.lifecycle import Lifecycle
 from wherry.engine.containers.notices import publish_container
-from wherry.engine.containers.signals import InvalidSignal, is_supported, parse_signal
+from wherry.engine.containers.signals import InvalidSignal, has_plans, is_supported, parse_signal
 from wherry.engine.containers.wait import Waiter, begin_wait
 from wherry.engine.events import Events
 from wherry.engine.settings import EngineSettings
@@ -34,6 +36,8 @@ from wherry.model.errors import (
 from wherry.runtime.cgroups import open_cgroup
 
 _KILL_PATIENCE_S = 10.0
+_YOUTH_NS = 100_000_000
+_LOOK_AGAIN_S = 0.005
 
 
 class Stopper:
@@ -105,8 +109,10 @@ class Stopper:
     async def _stop(self, handle: ContainerHandle, number: int, timeout_s: int | None) -> None:
         waiter = await self._end_policy(handle)
         if waiter is not None:
-            self._signal(handle, number)
             grace_s = self._grace_s(handle.record, timeout_s)
+            if grace_s:
+                await _settle(handle, number)
+            self._signal(handle, number)
             if not await _ended(waiter, None if grace_s < 0 else grace_s):
                 await self._kill_hard(handle)
         publish_container(self._events, handle.record, "stop")
@@ -184,6 +190,7 @@ class Stopper:
         if number == signal.SIGKILL:
             await self._kill_hard(handle)
         else:
+            await _settle(handle, number)
             self._signal(handle, number)
 
     def _ends_policy(self, record: Container, number: int) -> bool:
@@ -234,6 +241,21 @@ class Stopper:
         if handle.record.state.status is Status.PAUSED:
             self._roster.replace_anyway(handle, state.enter(handle.record, Status.RUNNING))
             publish_container(self._events, handle.record, "unpause")
+
+
+async def _settle(handle: ContainerHandle, number: int) -> None:
+    """A moment for a program that has just begun to make a handler: PID 1 never sees a signal before that.
+
+    Clients that stop what they have just started rely on it, since dockerd takes longer to answer a start.
+    """
+    record = handle.record
+    young_until = parse_time(record.state.started_at) + _YOUTH_NS
+    while (  # noqa: ASYNC110 - the kernel tells nobody of a new handler
+        time.time_ns() < young_until
+        and handle.shim is not None
+        and not has_plans(record.state.pid, number)
+    ):
+        await asyncio.sleep(_LOOK_AGAIN_S)
 
 
 async def _ended(waiter: Waiter, timeout_s: float | None) -> bool:
