@@ -162,7 +162,8 @@ def test_containers_with_links_come_back_in_any_order(engine: Engine) -> None:
     for pid in pids:
         os.kill(int(pid), signal.SIGKILL)
     engine.start()
-    wait_for(lambda: len(engine.docker("ps", "-q").split()) == len(pids))
+    running = ("ps", "-q", "-f", "status=running")
+    wait_for(lambda: len(engine.docker(*running).split()) == len(pids))
     address = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "server").strip()
     assert f"{address}\tdb " in engine.docker("exec", "user", "cat", "/etc/hosts")
 

@@ -6,6 +6,7 @@ Bind sources are looked at off the loop (a dead NFS server may hold them for min
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import posixpath
 import shutil
@@ -44,6 +45,8 @@ from wherry.model.errors import (
 from wherry.model.image import RootMount
 from wherry.runtime.root import OverlayRoot, open_root
 from wherry.shim.builtin_init import write_builtin_init
+
+logger = logging.getLogger(__name__)
 
 _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
@@ -263,10 +266,17 @@ class HostSide:
             self._tell_parents(record)
 
     def _tell_parents(self, record: Container) -> None:
-        """Containers that have a link to one that was started before learn its new address."""
+        """Containers that have a link to one that was started before learn its new address.
+
+        Those that are starting, too; what others have is written anew when they start.
+        """
         for link in find_parents(self._roster, record):
             path = self._settings.container_dir(link.parent.id) / "hosts"
-            edit_hosts(path, link.owns, link.hosts_line)
+            if path.exists():
+                try:
+                    edit_hosts(path, link.owns, link.hosts_line)
+                except Internal as exc:
+                    logger.warning("tell container %s of its link: %s", link.parent.id, exc)
 
 
 def has_names(record: Container) -> bool:

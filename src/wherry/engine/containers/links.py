@@ -115,11 +115,11 @@ def check_links(roster: Roster, parent: Container) -> None:
 
 
 def find_parents(roster: Roster, child: Container) -> list[Link]:
-    """Links to a container, of parents that run."""
+    """All links to a container."""
     return [
         link
         for handle in roster
-        if handle.record.host_config.links and handle.record.state.status in ALIVE
+        if handle.record.host_config.links
         for link in find_links(roster, handle.record)
         if link.child.id == child.id
     ]
