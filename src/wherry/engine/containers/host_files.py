@@ -7,6 +7,7 @@ They are regenerated at each start and bind mounted (pitfall 18), so that nothin
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,11 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+MOST_HOSTS_BYTES = 1 << 20
 FALLBACK_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,10 +168,17 @@ def build_hosts(
 
 
 def edit_hosts(path: Path, drop: Callable[[str], bool], add: str = "") -> None:
-    """In place: the container has this very file mounted. Raises Internal."""
+    """In place: the container has this very file mounted. Raises Internal.
+
+    The container writes to it as well. One that has made it larger than `MOST_HOSTS_BYTES` keeps it as it is.
+    """
     try:
         with path.open("r+", encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line for line in file if not drop(line)]
+            text = file.read(MOST_HOSTS_BYTES + 1)
+            if len(text) > MOST_HOSTS_BYTES:
+                logger.warning("edit %s: larger than %d bytes, left alone", path, MOST_HOSTS_BYTES)
+                return
+            lines = [line for line in text.splitlines(keepends=True) if not drop(line)]
             file.seek(0)
             file.truncate()
             file.writelines([*lines, add])

@@ -1,11 +1,16 @@
 """hosts and resolv.conf in Docker's words."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from wherry.engine.containers.host_files import (
+    MOST_HOSTS_BYTES,
     Resolver,
     build_hosts,
     build_resolv_conf,
+    edit_hosts,
     parse_resolver,
 )
 from wherry.model.container import Container, ContainerConfig, ContainerId, HostConfig
@@ -86,3 +91,17 @@ def test_parsing() -> None:
     assert parse_resolver(text) == Resolver(
         nameservers=("1.1.1.1",), search=("b", "c"), options=("ndots:1", "timeout:2")
     )
+
+
+def test_a_file_that_the_container_made_endless_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("1.2.3.4\tgone\n5.6.7.8\tstays\n")
+    edit_hosts(path, lambda line: "gone" in line, "9.9.9.9\tnew\n")
+    assert path.read_text() == "5.6.7.8\tstays\n9.9.9.9\tnew\n"
+    size = 100 << 30
+    assert size > MOST_HOSTS_BYTES
+    os.truncate(path, size)
+    edit_hosts(path, lambda line: "stays" in line, "9.9.9.9\tnew\n")
+    assert path.stat().st_size == size
+    with path.open() as file:
+        assert file.readline() == "5.6.7.8\tstays\n"
