@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+MOST_BYTES = 16 << 10  # it goes through them one by one, and who asks waits
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\b": r"\b", "\f": r"\f", "\a": r"\a"}
@@ -15,7 +16,12 @@ class _Wrong(Exception):
 
 
 def syntax_error(data: bytes) -> str:
-    """`invalid character 'x' looking for beginning of value`; "" where Go finds nothing wrong."""
+    """`invalid character 'x' looking for beginning of value`; "" where Go finds nothing wrong.
+
+    "" also of more than `MOST_BYTES`: somebody else's words do.
+    """
+    if len(data) > MOST_BYTES:
+        return ""
     try:
         _Scanner(data.decode("latin-1")).value()
     except _Wrong as wrong:

@@ -366,7 +366,10 @@ class _Parser:
                 raise PatternError("invalid character class range")
             tests.append(self._range(first, last))
         found = tuple(tests)
-        fits: Test = lambda char: any(test(char) for test in found)  # noqa: E731
+
+        def fits(char: str) -> bool:
+            return any(test(char) for test in found)
+
         return _negated(fits) if is_negative else fits
 
     def _class_member(self, missing: str, tests: list[Test]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wherry.lib.gojson import syntax_error
+from wherry.lib.gojson import MOST_BYTES, syntax_error
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ from wherry.lib.gojson import syntax_error
 )
 def test_what_is_wrong(text: str, sentence: str) -> None:
     assert syntax_error(text.encode()) == sentence
+
+
+def test_a_long_text_holds_nobody_up() -> None:
+    assert syntax_error(b"[" + b" " * (MOST_BYTES - 2) + b"x")
+    assert syntax_error(b"[" + b" " * (MOST_BYTES - 1) + b"x") == ""
